@@ -1,0 +1,244 @@
+"""The configuration, validated: every setting with its meaning, unit and default.
+
+Plain data. Where values come from (TOML, environment) is the business of ``flows/settings.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A section of the configuration: frozen, unknown keys refused, docstrings under fields are their help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+SourceKind = Literal["sample", "movielens", "files", "synthetic"]
+
+
+class SourceConfig(Section):
+    """Where ratings and titles come from."""
+
+    kind: SourceKind = "sample"
+    """sample: MovieLens 100K with cast and directors; movielens: a published MovieLens release; files: your own; synthetic: made up."""
+    path: str | None = None
+    """movielens: a directory or zip of any published layout."""
+    name: str | None = None
+    """movielens: a release to download (ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, ml-latest, ml-latest-small)."""
+    ratings: str | None = None
+    """files: a CSV, TSV or Parquet file, or a glob of them; .gz and .zst too."""
+    titles: str | None = None
+    """files: the titles' metadata, optional; list columns are lists or "a|b|c"."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our column name = the source's. Common names (userId, movieId, …) are known without it."""
+    rating_min: float | None = None
+    """The lowest rating of the scale (unset: known for MovieLens, else read off the data)."""
+    rating_max: float | None = None
+    """The highest rating of the scale (unset: 5 for MovieLens, else read off the data: 1, 5, 10 or 100)."""
+    users: int = Field(default=2_000, ge=1)
+    """synthetic: number of users."""
+    items: int = Field(default=1_000, ge=1)
+    """synthetic: number of titles."""
+    interactions: int = Field(default=100_000, ge=1)
+    """synthetic: number of ratings."""
+    seed: int = 0
+    """synthetic: seed of the service that is made up."""
+
+
+class RatingsConfig(Section):
+    """What ratings mean."""
+
+    positive_from: float = 4.0
+    """A rating of at least this (on a scale up to 5; other scales are scaled) is positive. Implicit rows always are."""
+
+
+class ValidationConfig(Section):
+    """How much may be wrong before the night stops."""
+
+    failure_budget: float = Field(default=0.001, ge=0, le=1)
+    """Share of rows that may be quarantined."""
+    max_unknown_titles: float = Field(default=0.05, ge=0, le=1)
+    """Share of rated titles that may lack metadata (only where the source has a titles table)."""
+    max_row_change: float = Field(default=0.5, ge=0)
+    """Relative change of the number of ratings against the last good run that stops the night."""
+    allow_row_change: bool = False
+    """Let a larger change pass, once you know why."""
+
+
+SplitStrategy = Literal["per-user-temporal", "global-temporal", "leave-last-out", "random"]
+
+
+class SplitConfig(Section):
+    """How models are compared."""
+
+    strategy: SplitStrategy = "per-user-temporal"
+    """Without timestamps: random, and the report says so."""
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of each user's ratings (global-temporal: of all) that is the test window."""
+    validation_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of what remains that is the validation window."""
+    seed: int = 0
+    """Seed of the random split."""
+
+
+class AutoencoderConfig(Section):
+    """The user autoencoder. Fields that are None adapt to the size of the data."""
+
+    hidden_size: int | None = Field(default=None, ge=8)
+    """Width of the encoder (None: 256 on small data, 512 on large)."""
+    embedding_size: int | None = Field(default=None, ge=4)
+    """Width of a user vector (None: 128 on small data, 200 on large)."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Most passes over the users; early stopping ends sooner (None: adapts)."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Users per step (None: 64 on small data, 512 on large)."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """AdamW's peak learning rate (None: 1.5e-3 on small data, 2e-3 on large)."""
+    kl_weight: float | None = Field(default=None, ge=0)
+    """Weight of the KL term once annealed (None: adapts to size and order)."""
+    input_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the input's titles dropped in training (None: .3 on small data, .2 on large)."""
+    patience: int = Field(default=8, ge=1)
+    """Epochs without a better validation NDCG before stopping."""
+    sequence_channel: bool = True
+    """Add one transformer layer over the last 50 titles to the encoder (only where there is order)."""
+
+
+class ContentConfig(Section):
+    """The content CNN over a title's text."""
+
+    embedding_size: int = Field(default=64, ge=4)
+    """Width of a token's embedding."""
+    channels: int = Field(default=48, ge=4)
+    """Channels per convolution width (1, 3, 5)."""
+    vocabulary_size: int = Field(default=8_000, ge=300)
+    """Most entries of the subword vocabulary trained on the catalogue."""
+    max_tokens: int = Field(default=96, ge=8)
+    """Tokens read of a title's text."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Most epochs (None: adapts)."""
+    batch_size: int = Field(default=256, ge=1)
+    """Users per step."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """AdamW's peak learning rate."""
+    cold_fraction: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of titles held out whole, to measure the tower on titles it has never seen."""
+    patience: int = Field(default=5, ge=1)
+    """Epochs without a better validation figure before stopping."""
+
+
+class NcfConfig(Section):
+    """Neural collaborative filtering: the second stage."""
+
+    candidates: int = Field(default=200, ge=20)
+    """Titles per user that the towers retrieve for it to rank."""
+    hidden_size: int = Field(default=64, ge=4)
+    """Width of the MLP's first layer."""
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the users."""
+    batch_size: int = Field(default=128, ge=1)
+    """Users per step."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """One-cycle peak (None: 2e-3 with order, 1e-3 without)."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """None: 1e-3 with order, .05 without."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """None: .1 with order, .2 without."""
+    seeds: int = Field(default=2, ge=1)
+    """Networks averaged."""
+
+
+class BaselinesConfig(Section):
+    """The closed-form rivals. Each is tuned on the validation window."""
+
+    models: tuple[str, ...] = ("popularity", "item_knn", "ease", "ials")
+    """Which to run."""
+    max_items: int = Field(default=12_000, ge=1)
+    """EASE and the ridge model the most popular titles up to this number (a dense matrix of its square)."""
+
+
+class GateConfig(Section):
+    """When a challenger becomes the champion."""
+
+    metric: str = "ndcg_at_10"
+    """The per-user metric of the paired bootstrap."""
+    tolerance: float = Field(default=0.002, ge=0)
+    """A challenger may be this much worse (absolute, lower end of the interval) and still be promoted."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Of the interval."""
+    resamples: int = Field(default=2_000, ge=100)
+    """Bootstrap resamples."""
+    min_coverage: float = Field(default=0.01, ge=0, le=1)
+    """Least share of the catalogue that the users' top 10 together show."""
+    max_same_list: float = Field(default=0.5, gt=0, le=1)
+    """Most users (share) that may get one and the same list."""
+    max_group_loss: float = Field(default=0.1, ge=0)
+    """Most relative loss against the champion in any activity group."""
+
+
+class ExportConfig(Section):
+    """The published lists."""
+
+    n: int = Field(default=20, ge=1, le=1000)
+    """Length of a user's list."""
+    similar: int = Field(default=20, ge=0, le=1000)
+    """Length of a title's list of similar titles."""
+    min_history: int = Field(default=1, ge=0)
+    """Users with fewer positive ratings get the fallback (popular within their taste, then popular)."""
+    blocked: tuple[str, ...] = ()
+    """item_ids that are never shown."""
+    region: str | None = None
+    """Show only titles available in this region (titles without regions are available everywhere)."""
+    block_size: int = Field(default=512, ge=1)
+    """Users scored at a time: the memory is block_size × titles × 4 bytes, whatever the number of users."""
+    generations: int = Field(default=3, ge=1)
+    """Published generations that are kept."""
+
+
+class ComputeConfig(Section):
+    """What to run on."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto: one CUDA device per trainer where there are two, in turn on one, else the CPU."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on CUDA, float32 on the CPU."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads in all (None: the machine's), split between trainers that run at the same time."""
+    engine: Literal["local"] = "local"
+    """How work is distributed."""
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    uri: str | None = None
+    """Tracking and registry URI (None: SQLite under home)."""
+    experiment: str = "marquee"
+    """Experiment of the nights."""
+    model_name: str = "marquee"
+    """Registered model."""
+
+
+class Config(Section):
+    """A night's configuration."""
+
+    home: Path = Path(".marquee")
+    """Everything that a run writes lies under it."""
+    seed: int = 0
+    """Seed of training."""
+    source: SourceConfig = SourceConfig()
+    ratings: RatingsConfig = RatingsConfig()
+    validation: ValidationConfig = ValidationConfig()
+    split: SplitConfig = SplitConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    content: ContentConfig = ContentConfig()
+    ncf: NcfConfig = NcfConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
+    gate: GateConfig = GateConfig()
+    export: ExportConfig = ExportConfig()
+    compute: ComputeConfig = ComputeConfig()
+    tracking: TrackingConfig = TrackingConfig()

@@ -1,0 +1,245 @@
+"""The split: numbered users and titles, and which interaction belongs to which window.
+
+Three windows per strategy: train (0), validation (1) and test (2). Models are chosen on validation and compared on
+test; the second stage learns on validation what the towers fitted on train do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys import columns
+from recsys.artefacts import read_table, write_table
+from recsys.config import SplitStrategy
+from recsys.data.ids import IdMap
+from recsys.errors import SourceError
+from recsys.histories import Bools, Histories, Longs
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Interactions of all users over all titles, each in one window."""
+
+    users: IdMap
+    items: IdMap
+    interactions: Histories
+    part: NDArray[np.int8]
+    """[n] TRAIN, VALIDATION or TEST of every interaction."""
+    titles: pa.Table
+    """Metadata by item number: exactly one row per title of ``items``, null where nothing is known."""
+    strategy: SplitStrategy
+    """As it was carried out: random where there are no timestamps."""
+
+    def upto(self, part: int) -> Histories:
+        """Interactions of the windows up to and including ``part``."""
+        return self.interactions.where(self.part <= part)
+
+    def targets(self, part: int) -> Histories:
+        """Positive interactions of one window: what should have been recommended."""
+        return self.interactions.where((self.part == part) & self.interactions.positive)
+
+    @property
+    def train(self) -> Histories:
+        """The train window."""
+        return self.upto(TRAIN)
+
+    @property
+    def fit(self) -> Histories:
+        """Train and validation: what may be known before test."""
+        return self.upto(VALIDATION)
+
+    def save(self, folder: Path) -> None:
+        """Write the split's files."""
+        self.users.save(folder / "users.parquet", columns.USER_ID)
+        self.interactions.save(folder / "interactions")
+        np.save(folder / "part.npy", self.part, allow_pickle=False)
+        write_table(folder / "titles.parquet", self.titles, sorted_by=(columns.ITEM_ID,))
+        (folder / "split.json").write_text(json.dumps({"strategy": self.strategy}) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Split:
+        """Read what :meth:`save` wrote; interactions stay memory-mapped."""
+        titles = read_table(folder / "titles.parquet")
+        return cls(
+            users=IdMap.load(folder / "users.parquet"),
+            items=IdMap(titles[columns.ITEM_ID].combine_chunks()),
+            interactions=Histories.load(folder / "interactions"),
+            part=np.load(folder / "part.npy", mmap_mode="r", allow_pickle=False),
+            titles=titles,
+            strategy=json.loads((folder / "split.json").read_text())["strategy"],
+        )
+
+
+def make_split(
+    ratings: Path,
+    titles: pa.Table,
+    *,
+    positive_from: float,
+    strategy: SplitStrategy = "per-user-temporal",
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+) -> Split:
+    """Number users and titles, and divide the interactions of a validated dataset.
+
+    Args:
+        ratings: Parquet in the schema ``columns.RATINGS``, sorted by user then time, no duplicates.
+        titles: table in the schema ``columns.TITLES``; may be empty.
+        positive_from: least positive rating, in the ratings' own scale.
+        strategy: see :class:`recsys.config.SplitConfig`.
+        test_fraction: share of a user's interactions (global-temporal: of all) in test.
+        validation_fraction: share of what remains in validation.
+        seed: of the random strategy. The draw depends on ids alone, so that it stays when rows are added.
+
+    Raises:
+        SourceError: nothing positive is left to learn from.
+    """
+    users, items = _id_maps(ratings, titles)
+    interactions = read_histories(ratings, users, items, positive_from=positive_from)
+    if not bool(interactions.positive.any()):
+        raise SourceError(
+            f"no rating is positive (at least {positive_from:g})",
+            where=str(ratings),
+            remedy="set [ratings] positive_from to a value that the ratings reach",
+        )
+    if not interactions.ordered:
+        strategy = "random"
+    if strategy == "random":
+        part = _random(interactions, users, items, test_fraction, validation_fraction, seed)
+    else:
+        part = _temporal(interactions, strategy, test_fraction, validation_fraction)
+    return Split(users, items, interactions, part, align_titles(titles, items), strategy)
+
+
+def _id_maps(ratings: Path, titles: pa.Table) -> tuple[IdMap, IdMap]:
+    file = pq.ParquetFile(ratings, page_checksum_verification=True)
+    user_ids, item_ids = [], [pc.unique(titles[columns.ITEM_ID]).cast(pa.string())]
+    for batch in file.iter_batches(columns=[columns.USER_ID, columns.ITEM_ID], batch_size=1 << 20):
+        user_ids.append(pc.unique(batch[columns.USER_ID]))
+        item_ids.append(pc.unique(batch[columns.ITEM_ID]))
+    return IdMap.of(pa.chunked_array(user_ids, pa.string())), IdMap.of(pa.chunked_array(item_ids, pa.string()))
+
+
+def read_histories(ratings: Path, users: IdMap, items: IdMap, *, positive_from: float) -> Histories:
+    """All interactions of a ratings file over given id maps. Rows of unknown users or titles are left out."""
+    file = pq.ParquetFile(ratings, page_checksum_verification=True)
+    user_nums, item_nums, values, times = [], [], [], []
+    ordered = file.metadata.num_rows > 0
+    for batch in file.iter_batches(batch_size=1 << 20):
+        user_nums.append(users.numbers(batch[columns.USER_ID], missing="mark"))
+        item_nums.append(items.numbers(batch[columns.ITEM_ID], missing="mark"))
+        values.append(batch[columns.RATING].to_numpy(zero_copy_only=False).astype(np.float32))
+        stamps = batch[columns.TIMESTAMP]
+        ordered = ordered and stamps.null_count < len(stamps)
+        times.append(pc.fill_null(stamps.cast(pa.int64()), np.iinfo(np.int64).min).to_numpy(zero_copy_only=False))
+    rows = pd.DataFrame(
+        {
+            "user": np.concatenate(user_nums) if user_nums else np.zeros(0, np.int32),
+            "item": np.concatenate(item_nums) if item_nums else np.zeros(0, np.int32),
+            "rating": np.concatenate(values) if values else np.zeros(0, np.float32),
+            "time": np.concatenate(times) if times else np.zeros(0, np.int64),
+        }
+    )
+    return histories_of(rows[(rows["user"] >= 0) & (rows["item"] >= 0)], len(users), len(items), positive_from, ordered)
+
+
+def histories_of(rows: pd.DataFrame, n_users: int, n_items: int, positive_from: float, ordered: bool) -> Histories:
+    """Histories from numbered rows (user, item, rating, time), each user's in time order, ties by item."""
+    keys = (rows["item"], rows["time"], rows["user"]) if ordered else (rows["item"], rows["user"])
+    order = np.lexsort(keys)
+    user, item, rating, time = (rows[name].to_numpy()[order] for name in ("user", "item", "rating", "time"))
+    return Histories(
+        indptr=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))]).astype(np.int64),
+        item_nums=item.astype(np.int32),
+        ratings=rating.astype(np.float32),
+        positive=np.isnan(rating) | (rating >= positive_from),
+        timestamps=time.astype(np.int64) if ordered else None,
+        n_items=n_items,
+    )
+
+
+def _temporal(
+    interactions: Histories, strategy: SplitStrategy, test_fraction: float, validation_fraction: float
+) -> NDArray[np.int8]:
+    lengths = interactions.lengths
+    if strategy == "global-temporal":
+        assert interactions.timestamps is not None
+        cut = np.quantile(interactions.timestamps, 1 - test_fraction)
+        early = interactions.timestamps[interactions.timestamps < cut]
+        return _parts(
+            interactions.timestamps < np.quantile(early, 1 - validation_fraction),
+            interactions.timestamps < cut,
+        )
+    if strategy == "leave-last-out":
+        n_fit = np.maximum(lengths - 1, 1)
+        n_train = np.maximum(n_fit - 1, 1)
+    else:
+        n_fit = _share(lengths, 1 - test_fraction)
+        n_train = _share(n_fit, 1 - validation_fraction)
+    place = np.arange(len(interactions.item_nums)) - np.repeat(interactions.indptr[:-1], lengths)
+    return _parts(place < np.repeat(n_train, lengths), place < np.repeat(n_fit, lengths))
+
+
+def _share(lengths: Longs, share: float) -> Longs:
+    return np.ceil(np.round(lengths * share, 6)).astype(np.int64)
+
+
+def _parts(train: Bools, fit: Bools) -> NDArray[np.int8]:
+    return np.where(train, TRAIN, np.where(fit, VALIDATION, TEST)).astype(np.int8)
+
+
+def _random(
+    interactions: Histories,
+    users: IdMap,
+    items: IdMap,
+    test_fraction: float,
+    validation_fraction: float,
+    seed: int,
+) -> NDArray[np.int8]:
+    key = f"{seed:016d}"[-16:]
+    user_hash = pd.util.hash_array(
+        users.ids.to_numpy(zero_copy_only=False).astype(object), hash_key=key, categorize=False
+    )
+    item_hash = pd.util.hash_array(
+        items.ids.to_numpy(zero_copy_only=False).astype(object), hash_key=key, categorize=False
+    )
+    mixed = _mix(user_hash[interactions.user_nums] ^ _mix(item_hash[interactions.item_nums]))
+    draw = (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)  # uniform in [0, 1)
+    return _parts(draw >= 1 - (1 - test_fraction) * (1 - validation_fraction), draw >= test_fraction)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele et al., 2014): spreads every bit over all."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def align_titles(titles: pa.Table, items: IdMap) -> pa.Table:
+    """One row per title of ``items``, in its order; a title without metadata gets nulls and empty lists.
+
+    The first of several rows for a title counts.
+    """
+    place = pc.index_in(items.ids, value_set=titles[columns.ITEM_ID].combine_chunks())
+    aligned: Mapping[str, pa.ChunkedArray | pa.Array] = {
+        field.name: _filled(titles[field.name].take(place), field.type) for field in columns.TITLES
+    }
+    return pa.table({**aligned, columns.ITEM_ID: items.ids}, schema=columns.TITLES).combine_chunks()
+
+
+def _filled(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if not pa.types.is_list(kind):
+        return column
+    return pc.if_else(pc.is_valid(column), column, pa.scalar([], kind))

@@ -1,0 +1,1 @@
+"""Prefect tasks: thin adapters between flows and the system in ``recsys``."""
