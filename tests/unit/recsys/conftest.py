@@ -1,8 +1,8 @@
 """The suite that every Scorer passes, as the fixture ``check_scorer``.
 
 The planted service is asymmetric, so that a transposed matrix is caught: whoever watched a *gateway* watched its
-group's hub, but only one in six of the hub's watchers watched that gateway; a gateway and its *companion* lead to each
-other equally, and more weakly. Serials are watched strictly in order. One title has no interactions at all.
+group's hub, but only one in ten of the hub's watchers watched that gateway; a gateway and its *companion* lead to each
+other equally, with one in five. Serials are watched strictly in order. One title has no interactions at all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from recsys.histories import Histories
 from recsys.scoring import Scorer
 
-GROUPS, GATEWAYS, EPISODES, NOISE = 3, 6, 6, 8
+GROUPS, GATEWAYS, EPISODES, NOISE = 3, 5, 6, 8
 Fit = Callable[[Histories, int], Scorer]
 
 
@@ -50,14 +50,18 @@ def plant(*, ordered: bool, seed: int = 0, n_per_gateway: int = 14) -> Planted:
     episodes = tuple(next(numbers) for _ in range(EPISODES))
     noise, cold = [next(numbers) for _ in range(NOISE)], next(numbers)
     rows: list[list[int]] = []
-    for group in range(GROUPS):
+
+    def add(titles: list[int]) -> None:
+        rows.append([*rng.choice(noise, rng.integers(1, 3), replace=False).tolist(), *titles])
+
+    for group, hub in enumerate(hubs):
+        size = n_per_gateway * (1 + group)
         for gateway, companion in zip(gateways[group], companions[group], strict=True):
-            for _ in range(n_per_gateway * (1 + group)):
-                with_companion = [companion] if rng.random() < 0.3 else []
-                extra = rng.choice(noise, rng.integers(0, 2), replace=False).tolist()
-                rows.append([*extra, gateway, *with_companion, hubs[group]])
-                if rng.random() < 0.7:  # companions are as frequent as gateways, mostly watched elsewhere
-                    rows.append([companion, *rng.choice(noise, 2, replace=False).tolist()])
+            for user in range(size):
+                add([gateway, companion, hub] if user % 5 == 0 else [gateway, hub])
+                add([hub])
+                if user % 5:  # companions are as frequent as gateways, mostly watched elsewhere
+                    add([companion])
     for _ in range(150):
         first = rng.integers(0, EPISODES - 2)
         rows.append(list(episodes[first : first + rng.integers(3, 5)]))
