@@ -1,0 +1,1 @@
+"""Flows, settings, command line: they wire, and know nothing of tensors and tables."""
