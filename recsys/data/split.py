@@ -62,6 +62,7 @@ class Split:
 
     def save(self, folder: Path) -> None:
         """Write the split's files."""
+        folder.mkdir(parents=True, exist_ok=True)
         self.users.save(folder / "users.parquet", columns.USER_ID)
         self.interactions.save(folder / "interactions")
         np.save(folder / "part.npy", self.part, allow_pickle=False)

@@ -1,0 +1,1 @@
+"""Where lists go: an audit, and one module per sink."""

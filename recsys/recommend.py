@@ -1,0 +1,184 @@
+"""Tonight's lists: users scored in blocks, exact top-n, written as a stream. Never a users × titles matrix.
+
+Knows nothing of which model scores, nor of where the lists are published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys import columns
+from recsys.artefacts import open_parquet_writer
+from recsys.data.ids import IdMap
+from recsys.errors import PublicationError
+from recsys.fallback import Fallback
+from recsys.histories import Bools, Floats, Histories, Ints
+from recsys.reasons import Reasons
+from recsys.scoring import Scorer
+from recsys.similar import similar_blocks
+from recsys.topk import NO_ITEM, mask_seen, top_k
+
+ROWS_PER_PART = 4_000_000
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists of a block of users."""
+
+    first_user: int
+    items: Ints
+    """[n_users, n] item numbers, best first, NO_ITEM at the end where the pool is smaller."""
+    scores: Floats
+    """[n_users, n]"""
+    fallback: Bools
+    """[n_users] whether the list is the fallback's."""
+    histories: Histories
+
+
+@dataclass(frozen=True)
+class ListCounts:
+    """What was written."""
+
+    users: int
+    rows: int
+    fallback_users: int
+    short_lists: int
+    titles_shown: int
+
+
+def recommend(
+    scorer: Scorer,
+    histories: Histories,
+    fallback: Fallback,
+    *,
+    n: int,
+    listable: Bools,
+    min_history: int = 1,
+    block_size: int = 512,
+) -> Iterator[Lists]:
+    """The n best unseen, listable titles of every user, in blocks of users.
+
+    Args:
+        scorer: the model that serves.
+        histories: of all users, over the scorer's titles.
+        fallback: scores for users with fewer than ``min_history`` positive interactions.
+        n: length of the lists.
+        listable: [n_items] titles that may be shown.
+        min_history: least positive interactions for the model to be asked.
+        block_size: users at a time; memory is block_size × n_items × 4 bytes.
+
+    Raises:
+        PublicationError: the model gave a score that is not finite.
+    """
+    for first, block in histories.blocks(block_size):
+        few = block.positives().lengths < min_history
+        scores = scorer.scores(block).astype(np.float32, copy=True)  # [b, n_items]
+        if not np.isfinite(scores).all():
+            raise PublicationError(
+                "the model gave scores that are not finite",
+                remedy="nothing was published; see the model's metrics in MLflow",
+            )
+        if few.any():
+            scores[few] = fallback.scores(block.select(np.flatnonzero(few)))
+        mask_seen(scores, block)
+        scores[:, ~listable] = -np.inf
+        items, values = top_k(scores, n)
+        yield Lists(first, items, values, few, block)
+
+
+def write_recommendations(
+    folder: Path,
+    lists: Iterator[Lists],
+    reasons: Reasons,
+    users: IdMap,
+    items: IdMap,
+    *,
+    model_version: str,
+    run_date: date,
+    progress: Callable[[int], None] = lambda users_done: None,
+) -> ListCounts:
+    """Write lists as ``part-*.parquet`` in the schema ``columns.RECOMMENDATIONS``."""
+    counts = {"users": 0, "rows": 0, "fallback_users": 0, "short_lists": 0}
+    shown = np.zeros(len(items), np.bool_)
+
+    def tables() -> Iterator[pa.Table]:
+        for block in lists:
+            filled = block.items != NO_ITEM
+            shown[block.items[filled]] = True
+            counts["users"] += len(block.items)
+            counts["rows"] += int(filled.sum())
+            counts["fallback_users"] += int(block.fallback.sum())
+            counts["short_lists"] += int((~filled.all(axis=1)).sum())
+            yield _table(block, reasons, users, items, model_version, run_date)
+            progress(counts["users"])
+
+    write_parts(folder, tables(), columns.RECOMMENDATIONS, (columns.USER_ID, columns.RANK))
+    return ListCounts(**counts, titles_shown=int(shown.sum()))
+
+
+def _table(lists: Lists, reasons: Reasons, users: IdMap, items: IdMap, model_version: str, run_date: date) -> pa.Table:
+    rows, places = np.nonzero(lists.items != NO_ITEM)
+    texts = reasons.explain(lists.items, lists.histories, lists.fallback)
+    return pa.table(
+        {
+            columns.USER_ID: users.external(lists.first_user + rows),
+            columns.RANK: pa.array((places + 1).astype(np.int16)),
+            columns.ITEM_ID: items.external(lists.items[rows, places]),
+            columns.SCORE: pa.array(lists.scores[rows, places]),
+            columns.REASON: pa.array([texts[row][place] for row, place in zip(rows, places, strict=True)], pa.string()),
+            columns.MODEL_VERSION: pa.repeat(pa.scalar(model_version), len(rows)),
+            columns.RUN_DATE: pa.repeat(pa.scalar(run_date, pa.date32()), len(rows)),
+        },
+        schema=columns.RECOMMENDATIONS,
+    )
+
+
+def write_similar(folder: Path, space: Floats, items: IdMap, listable: Bools, *, n: int) -> int:
+    """Write the similar titles of every title as ``part-*.parquet``; gives the number of rows.
+
+    Titles without anything in common (similarity 0 or less) are not listed.
+    """
+    rows_written = 0
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal rows_written
+        for first, similar, scores in similar_blocks(space, listable, n):
+            rows, places = np.nonzero((similar != NO_ITEM) & (scores > 0))
+            rows_written += len(rows)
+            yield pa.table(
+                {
+                    columns.ITEM_ID: items.external(first + rows),
+                    columns.RANK: pa.array((places + 1).astype(np.int16)),
+                    columns.SIMILAR_ITEM_ID: items.external(similar[rows, places]),
+                    columns.SCORE: pa.array(scores[rows, places]),
+                },
+                schema=columns.SIMILAR_TITLES,
+            )
+
+    write_parts(folder, tables(), columns.SIMILAR_TITLES, (columns.ITEM_ID, columns.RANK))
+    return rows_written
+
+
+def write_parts(
+    folder: Path, tables: Iterator[pa.Table], schema: pa.Schema, sorted_by: tuple[str, ...], rows: int = ROWS_PER_PART
+) -> None:
+    """Write a stream of tables as part-00000.parquet, …, each of about ``rows`` rows; at least one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part, written = 0, 0
+    writer = open_parquet_writer(folder / f"part-{part:05d}.parquet", schema, sorted_by=sorted_by)
+    try:
+        for table in tables:
+            if written >= rows:
+                writer.close()
+                part, written = part + 1, 0
+                writer = open_parquet_writer(folder / f"part-{part:05d}.parquet", schema, sorted_by=sorted_by)
+            writer.write_table(table)
+            written += table.num_rows
+    finally:
+        writer.close()

@@ -1,0 +1,67 @@
+"""The space of titles in which "similar" is measured: what people watch together, and what titles are about.
+
+Behaviour vectors come from the interactions (a truncated SVD of the degree-normalised matrix: Cremonesi et al., 2010,
+"PureSVD"), or from the model where it has its own; content vectors from the content CNN. A title that nobody has
+watched has only content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from recsys.histories import Bools, Floats, Histories, Ints
+from recsys.topk import top_k
+
+BEHAVIOUR_SHARE = 0.7
+"""Share of behaviour in the similarity of two titles that both have interactions."""
+
+
+def unit_rows(matrix: Floats) -> Floats:
+    """Rows scaled to length 1; zero rows stay zero."""
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return (matrix / np.where(lengths > 1e-12, lengths, 1.0)).astype(np.float32)
+
+
+def behaviour_vectors(histories: Histories, size: int = 64) -> Floats:
+    """Title vectors [n_items, size] from positive interactions; zero for titles without any."""
+    matrix = histories.positives().matrix()
+    users = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
+    items = np.maximum(np.asarray(matrix.sum(axis=0)).ravel(), 1.0)
+    scaled = sparse.diags(users**-0.5) @ matrix @ sparse.diags(items**-0.5)
+    rank = min(size, min(scaled.shape) - 1)
+    if rank < 1:
+        return np.ones((histories.n_items, 1), np.float32)
+    start = np.ones(min(scaled.shape)) / np.sqrt(min(scaled.shape))  # a fixed start: the same vectors every time
+    _, strengths, right = svds(scaled.astype(np.float64), k=rank, v0=start)
+    vectors = right.T * strengths
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(rank)])
+    return np.ascontiguousarray((vectors * np.where(signs == 0, 1, signs))[:, ::-1], dtype=np.float32)
+
+
+def title_space(behaviour: Floats, content: Floats | None, has_interactions: Bools) -> Floats:
+    """Joint unit vectors [n_items, d]: their dot products are similarities in [-1, 1].
+
+    Args:
+        behaviour: [n_items, a].
+        content: [n_items, b], or None where there is no content model.
+        has_interactions: [n_items] booleans; behaviour counts only for these.
+    """
+    known = unit_rows(behaviour) * has_interactions[:, None]
+    if content is None:
+        return known.astype(np.float32)
+    parts = [np.sqrt(BEHAVIOUR_SHARE) * known, np.sqrt(1 - BEHAVIOUR_SHARE) * unit_rows(content)]
+    return unit_rows(np.concatenate(parts, axis=1).astype(np.float32))
+
+
+def similar_blocks(space: Floats, listable: Bools, n: int, block_size: int = 512) -> Iterator[tuple[int, Ints, Floats]]:
+    """The n most similar other listable titles of every title: (first title, items [b, n], scores [b, n])."""
+    for start in range(0, len(space), block_size):
+        scores = (space[start : start + block_size] @ space.T).astype(np.float32)  # [b, n_items]
+        own = np.arange(len(scores))
+        scores[own, start + own] = -np.inf
+        scores[:, ~listable] = -np.inf
+        yield start, *top_k(scores, n)
