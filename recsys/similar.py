@@ -35,8 +35,8 @@ def behaviour_vectors(histories: Histories, size: int = 64) -> Floats:
     rank = min(size, min(scaled.shape) - 1)
     if rank < 1:
         return np.ones((histories.n_items, 1), np.float32)
-    start = np.ones(min(scaled.shape)) / np.sqrt(min(scaled.shape))  # a fixed start: the same vectors every time
-    _, strengths, right = svds(scaled.astype(np.float64), k=rank, v0=start)
+    # one generator for the start and the restarts: the same vectors every time
+    _, strengths, right = svds(scaled.astype(np.float64), k=rank, rng=np.random.default_rng(0))
     vectors = right.T * strengths
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(rank)])
     return np.ascontiguousarray((vectors * np.where(signs == 0, 1, signs))[:, ::-1], dtype=np.float32)

@@ -1,0 +1,181 @@
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys import columns
+from recsys.catalogue import display_names, eligible
+from recsys.data.ids import IdMap
+from recsys.errors import PublicationError
+from recsys.fallback import Fallback, genre_matrix, list_matrix, popularity_now
+from recsys.histories import Histories
+from recsys.reasons import POPULAR_NOW, Reasons
+from recsys.recommend import recommend, write_parts, write_recommendations, write_similar
+from recsys.similar import behaviour_vectors, similar_blocks, title_space
+from recsys.topk import NO_ITEM
+
+NIGHT = date(2026, 11, 24)
+
+
+def titles_of(*rows: dict) -> pa.Table:
+    empty = {"genres": [], "cast": [], "directors": [], "tags": [], "regions": []}
+    return pa.Table.from_pylist([{**empty, "item_id": f"t{n}", **row} for n, row in enumerate(rows)], columns.TITLES)
+
+
+class ByNumber:
+    """Scores every title by its number, the same for everyone."""
+
+    def __init__(self, n_items: int) -> None:
+        self.n_items = n_items
+
+    def scores(self, histories):
+        return np.tile(np.arange(self.n_items, dtype=np.float32), (histories.n_users, 1))
+
+
+@pytest.fixture
+def titles():
+    return titles_of(
+        {"title": "Zero", "year": 1999, "genres": ["War"], "directors": ["Ada"]},
+        {"title": "One", "genres": ["War"], "cast": ["Bo"]},
+        {"title": "Two", "genres": ["Comedy"], "directors": ["Ada"]},
+        {"genres": ["Comedy"], "cast": ["Bo"]},
+    )
+
+
+def everything(n: int) -> np.ndarray:
+    return np.ones(n, np.bool_)
+
+
+def test_lists_leave_out_seen_and_unlistable_titles(titles):
+    histories = Histories.of_lists([[3], [0, 1]], 4)
+    fallback = Fallback(popularity_now(histories), genre_matrix(titles))
+    listable = np.array([True, True, False, True])
+    (block,) = recommend(ByNumber(4), histories, fallback, n=2, listable=listable)
+    assert block.items.tolist() == [[1, 0], [3, NO_ITEM]]
+    assert block.fallback.tolist() == [False, False]
+
+
+def test_users_with_little_history_get_popular_within_taste(titles):
+    histories = Histories.of_lists([[0], [1, 2], [1, 2], [2]], 4)
+    fallback = Fallback(popularity_now(histories), genre_matrix(titles))
+    blocks = list(recommend(ByNumber(4), histories, fallback, n=3, listable=everything(4), min_history=2, block_size=1))
+    assert [b.first_user for b in blocks] == [0, 1, 2, 3]
+    assert [bool(b.fallback[0]) for b in blocks] == [True, False, False, True]
+    assert blocks[0].items[0].tolist() == [1, 2, 3]  # user 0 liked War: One first, then the popular Two
+    assert blocks[3].items[0].tolist() == [3, 1, 0]  # user 3 liked Comedy
+
+
+def test_scores_that_are_not_finite_are_refused(titles):
+    class Broken(ByNumber):
+        def scores(self, histories):
+            return np.full((histories.n_users, self.n_items), np.nan, np.float32)
+
+    histories = Histories.of_lists([[0]], 4)
+    fallback = Fallback(popularity_now(histories), genre_matrix(titles))
+    with pytest.raises(PublicationError, match="not finite"):
+        next(recommend(Broken(4), histories, fallback, n=2, listable=everything(4)))
+
+
+def test_written_lists(titles, tmp_path):
+    histories = Histories.of_lists([[0], [3, 1]], 4)
+    fallback = Fallback(popularity_now(histories), genre_matrix(titles))
+    space = np.eye(4, dtype=np.float32)
+    space[2] = space[0]
+    users, items = IdMap.of(["ann", "bob"]), IdMap.of(titles["item_id"])
+    done = []
+    counts = write_recommendations(
+        tmp_path, recommend(ByNumber(4), histories, fallback, n=3, listable=everything(4)), Reasons(titles, space),
+        users, items, model_version="7", run_date=NIGHT, progress=done.append,
+    )  # fmt: skip
+    table = pq.read_table(tmp_path)
+    assert table.schema.equals(columns.RECOMMENDATIONS)
+    assert table["user_id"].to_pylist() == ["ann"] * 3 + ["bob"] * 2
+    assert table["rank"].to_pylist() == [1, 2, 3, 1, 2]
+    assert table["item_id"].to_pylist() == ["t3", "t2", "t1", "t2", "t0"]
+    assert table["reason"].to_pylist()[1] == "Because you watched Zero (1999), by the same director"
+    assert table["reason"].to_pylist()[0] == POPULAR_NOW
+    assert set(table["model_version"].to_pylist()) == {"7"}
+    assert (counts.users, counts.rows, counts.short_lists, counts.titles_shown) == (2, 5, 1, 4)
+    assert done == [2]
+
+
+def test_reasons_name_what_is_shared(titles):
+    space = np.ones((4, 1), np.float32)
+    histories = Histories.of_lists([[1], [2], []], 4)
+    items = np.array([[3, 2], [0, 3], [0, NO_ITEM]], np.int32)
+    reasons = Reasons(titles, space).explain(items, histories, np.array([False, False, False]))
+    assert reasons[0] == ["Because you watched One, with some of the same cast", "Because you watched One"]
+    assert reasons[1] == ["Because you watched Two, by the same director", "Because you watched Two"]
+    assert reasons[2] == [POPULAR_NOW, None]
+
+
+def test_parts_are_cut_by_rows(tmp_path):
+    schema = pa.schema([("x", pa.int64())])
+    write_parts(tmp_path, (pa.table({"x": [n]}, schema) for n in range(5)), schema, (), rows=2)
+    assert [pq.read_table(p)["x"].to_pylist() for p in sorted(tmp_path.iterdir())] == [[0, 1], [2, 3], [4]]
+    write_parts(tmp_path / "none", iter(()), schema, ())
+    assert pq.read_table(tmp_path / "none").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("opens", "closes", "shown"),
+    [(None, None, True), ("2026-11-24", None, True), ("2026-11-25", None, False), (None, "2026-11-25", True),
+     (None, "2026-11-24", False), ("2020-01-01", "2027-01-01", True), (None, "2026-11-24T12:00", False)],
+)  # fmt: skip
+def test_availability_covers_the_whole_day(opens, closes, shown):
+    moment = lambda text: None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)  # noqa: E731
+    titles = titles_of({"available_from": moment(opens), "available_until": moment(closes)})
+    assert eligible(titles, NIGHT).tolist() == [shown]
+
+
+def test_blocked_titles_and_regions():
+    titles = titles_of({"regions": ["DE"]}, {"regions": ["FR", "US"]}, {}, {})
+    assert eligible(titles, NIGHT, blocked=["t2"], region="DE").tolist() == [True, False, False, True]
+
+
+def test_display_names(titles):
+    assert display_names(titles) == ["Zero (1999)", "One", "Two", "t3"]
+
+
+def test_popularity_now_prefers_the_recent():
+    histories = Histories(
+        indptr=np.array([0, 5]), item_nums=np.array([0, 1, 2, 3, 4], np.int32), ratings=np.full(5, 5, np.float32),
+        positive=np.array([True, True, True, False, True]), timestamps=np.array([1, 2, 3, 100, 100]), n_items=6,
+    )  # fmt: skip
+    assert np.argsort(-popularity_now(histories), kind="stable").tolist() == [4, 0, 1, 2, 3, 5]
+
+
+def test_list_matrix_counts_a_value_once():
+    matrix = list_matrix(titles_of({"genres": ["a", "a"], "cast": ["a"]}, {}), "genres", "cast")
+    assert matrix.toarray().tolist() == [[1, 1], [0, 0]]
+
+
+def test_similar_titles_share_watchers_or_content(tmp_path):
+    histories = Histories.of_lists([[0, 1]] * 5 + [[2, 3]] * 5, 5)
+    behaviour = behaviour_vectors(histories)
+    np.testing.assert_array_equal(behaviour, behaviour_vectors(histories))
+    content = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]], np.float32)
+    space = title_space(behaviour, content, np.array([True, True, True, True, False]))
+    np.testing.assert_allclose(np.linalg.norm(space, axis=1), 1, rtol=1e-5)
+    nearest = np.concatenate([items for _, items, _ in similar_blocks(space, everything(5), 1, block_size=2)])
+    assert nearest.ravel().tolist()[:4] == [1, 0, 3, 2]
+    assert nearest[4, 0] in {2, 3}  # the new title: by content alone
+    rows = write_similar(
+        tmp_path, space, IdMap.of([f"t{n}" for n in range(5)]), np.array([True] * 3 + [False, True]), n=4
+    )
+    table = pq.read_table(tmp_path)
+    assert table.num_rows == rows
+    assert "t3" not in table["similar_item_id"].to_pylist()
+    assert table["rank"].to_pylist()[0] == 1
+
+
+def test_title_space_without_content():
+    behaviour = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    space = title_space(behaviour, None, np.array([True, False]))
+    np.testing.assert_allclose(space, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+def test_behaviour_of_a_single_user():
+    assert behaviour_vectors(Histories.of_lists([[0]], 2)).shape == (2, 1)
