@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from recsys.histories import Floats, Histories
+import numpy as np
+
+from recsys.histories import Bools, Floats, Histories, Ints
 
 
 @runtime_checkable
@@ -33,3 +35,34 @@ class Scorer(Protocol):
     def load(cls, folder: Path) -> Self:
         """Read what :meth:`save` wrote: it scores exactly the same."""
         ...
+
+
+def over_all_titles(scores: Floats, item_nums: Ints, popularity: Floats, known: Bools) -> Floats:
+    """Scores of all titles from those that a model covers.
+
+    Titles that it does not cover rank below every one that it does: by popularity between the user's lowest score
+    less one and less two standard deviations (of the user's scores, at least .001: z-scores stay sane).
+    Users of whom the model knows nothing get the popularity itself.
+
+    Args:
+        scores: [n_users, n_covered].
+        item_nums: [n_covered] the titles covered.
+        popularity: [n_items] in [0, 1].
+        known: [n_users] whether the user's history holds anything that the model reads.
+
+    Returns:
+        [n_users, n_items] float32.
+    """
+    n_users, n_items = len(scores), len(popularity)
+    if len(item_nums) == n_items:
+        whole = np.empty((n_users, n_items), np.float32)
+    else:
+        spread = np.zeros((n_users, 1), np.float32)
+        lowest = np.zeros((n_users, 1), np.float32)
+        if len(item_nums):
+            lowest = scores.min(axis=1, keepdims=True)
+            spread = np.maximum(scores.std(axis=1, keepdims=True), np.maximum(1e-3, 1e-5 * np.abs(lowest)))
+        whole = (lowest - 2 * spread + spread * popularity).astype(np.float32)
+    whole[:, item_nums] = scores
+    whole[~known] = popularity
+    return whole
