@@ -49,6 +49,10 @@ class SourceError(UsageError):
     """The source data are at fault."""
 
 
+class DownloadError(MarqueeError):
+    """Something outside could not be reached just now: worth another try."""
+
+
 class ArtefactError(MarqueeError):
     """An artefact is missing, damaged, or does not belong with another one."""
 
@@ -65,3 +69,7 @@ class LockHeldError(MarqueeError):
     """Another run holds the lock."""
 
     exit_code = 4
+
+
+class RegistryError(MarqueeError):
+    """MLflow cannot be reached, refuses, or lacks what was asked for."""
