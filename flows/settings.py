@@ -23,6 +23,8 @@ from recsys.errors import ConfigError
 
 PREFIX = "MARQUEE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+RUN_PROCESS_VARIABLE = "_MARQUEE_PROCESS"
+"""Which process a Prefect server of a run's own belongs to: its orphans are known by it."""
 
 Tree = dict[str, Any]
 Origins = dict[tuple[str, ...], str]
@@ -47,7 +49,7 @@ def load_config(
         ConfigError: the file is missing or no TOML, a key is unknown, or a value does not fit.
     """
     environment = os.environ if environment is None else environment
-    file = file or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
+    file = config_file(file, environment)
     tree, origins = _read_toml(file) if file else ({}, {})
     _lay_over(tree, origins, *_read_environment(environment))
     _lay_over(tree, origins, dict(overrides or {}), {})
@@ -58,6 +60,12 @@ def load_config(
     except ValidationError as error:
         raise _told(error, origins, str(file) if file else "the configuration") from None
     return config.model_copy(update={"home": Path(os.path.abspath(config.home.expanduser()))})  # noqa: PTH100
+
+
+def config_file(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Path | None:
+    """The configuration file that is read: the one given, else what ``MARQUEE_CONFIG`` names."""
+    named = (os.environ if environment is None else environment).get(CONFIG_VARIABLE)
+    return file or (Path(named) if named else None)
 
 
 def _read_toml(file: Path) -> tuple[Tree, Origins]:
@@ -138,7 +146,7 @@ def _told(error: ValidationError, origins: Origins, file: str) -> ConfigError:
     if fault["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}" if near else f"known there: {', '.join(known)}"
+        hint = f"the nearest known one is {near[0]}" if near else f"known there: {', '.join(known)}"
         return ConfigError(f"unknown key {path[-1]} in {section}{more}", where=where, remedy=hint)
     return ConfigError(
         f"{path[-1]} in {section} is {_shown(fault['input'])}: {_sentence(fault['msg'])}{more}",
@@ -209,6 +217,7 @@ def prepare_environment(config: Config) -> None:
     for name, value in process_environment(config).items():
         if name not in USER_MAY_SET or not os.environ.get(name):
             os.environ[name] = value
+    os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
 
 
 def prefect_api_url() -> str | None:

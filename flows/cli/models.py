@@ -1,0 +1,118 @@
+"""The commands about models and data: past runs, comparisons, promotion, evaluation, made-up services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.session import ConfigOption, HomeOption, JsonOption, start
+
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version's number, or an alias.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (runs, compare, promote, evaluate, synth):
+        app.command()(command)
+
+
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The latest so many.")] = 20,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List past runs and their metrics, the latest first."""
+    from flows.display import output
+    from flows.views import rows_view
+
+    session = start(config, home, json)
+    from tasks.registry import past_runs
+
+    rows = [run.model_dump(mode="json") for run in past_runs(session.config, limit)]
+    session.show(rows, lambda: rows_view(output(), "Runs", rows, empty="There are no runs yet: `marquee nightly`."))
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A version's number, or an alias such as champion.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    config: ConfigOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put two versions side by side, with the confidence interval of their difference."""
+    from flows.display import output
+    from flows.views import record_view
+
+    session = start(config, home, json)
+    from tasks.registry import compare_versions
+
+    comparison = compare_versions(session.config, a, b).model_dump(mode="json")
+    session.show(comparison, lambda: record_view(output(), comparison))
+
+
+def promote(
+    version: VersionArgument, config: ConfigOption = None, home: HomeOption = None, json: JsonOption = False
+) -> None:
+    """Make a version the champion; who was champion becomes `previous`."""
+    from flows.display import output
+    from flows.views import record_view
+    from recsys import lock
+
+    session = start(config, home, json)
+    with lock.hold(session.home, "promote"):
+        from tasks.registry import promote_version
+
+        promoted = promote_version(session.config, version).model_dump(mode="json")
+    session.show(promoted, lambda: record_view(output(), promoted))
+
+
+def evaluate(
+    train: Annotated[str, typer.Option("--train", metavar="FILE", help="Ratings to learn from (CSV, TSV, Parquet).")],
+    test: Annotated[str, typer.Option("--test", metavar="FILE", help="Ratings to be foreseen.")],
+    titles: Annotated[str | None, typer.Option("--titles", metavar="FILE", help="The titles' metadata.")] = None,
+    models: Annotated[
+        str, typer.Option("--models", metavar="A,B", help="Which models, with commas between.")
+    ] = "popularity,ease,ials",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the metrics there, as JSON.")] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure models on a split of your own, over the full ranking."""
+    from flows.display import output, showing
+    from flows.report import metric_rows
+    from flows.views import rows_view
+
+    session = start(config, home, json)
+    names = tuple(name.strip() for name in models.split(",") if name.strip())
+    with showing(output(error=session.as_json)):
+        from tasks.evaluate import evaluate_files
+
+        metrics = evaluate_files(session.config, train=train, test=test, titles=titles, models=names, out=out)
+    rows = metric_rows({"metrics": metrics})
+    session.show(metrics, lambda: rows_view(output(), "Full ranking", rows, empty="No models."))
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Directory for ratings and titles.")],
+    users: Annotated[int, typer.Option("--users", min=1)] = 2_000,
+    items: Annotated[int, typer.Option("--titles", min=1)] = 1_000,
+    interactions: Annotated[int, typer.Option("--ratings", min=1)] = 100_000,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a synthetic service: ratings and titles as files, to read with `source.kind = "files"`."""
+    from flows.display import output
+    from flows.views import record_view
+
+    session = start(config, home, json)
+    from recsys.data.synthetic import write_service
+
+    written = write_service(out, users=users, items=items, interactions=interactions, seed=seed)
+    shown = {name: str(path) for name, path in written.items()}
+    session.show(shown, lambda: record_view(output(), shown))

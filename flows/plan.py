@@ -1,0 +1,103 @@
+"""A dry run: the night's chain walked with the artefacts that exist, stopping at what would have to be made."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flows.engine import new_run
+from recsys.artefacts import ArtefactStore
+from recsys.config import Config
+from tasks.run import Run
+
+_ACTS = {"decide", "register_model", "audit_and_publish"}
+"""Steps without an artefact of their own: they ask MLflow, or change what is served. Never done in a dry run."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step, and whether its artefact is there already."""
+
+    step: str
+    plan: str
+    artefact: str = ""
+
+
+class NotThereError(Exception):
+    """A step would have to make its artefact."""
+
+
+class _ReadingStore(ArtefactStore):
+    """Finds artefacts, makes none."""
+
+    def create(self, kind: str, *_: Any, **__: Any) -> NoReturn:
+        raise NotThereError(kind)
+
+
+class _PlannedRun(Run):
+    """A run whose records go nowhere and whose store makes nothing."""
+
+    records: Path
+
+    @property
+    def store(self) -> ArtefactStore:
+        return _ReadingStore(self.home)
+
+    @property
+    def folder(self) -> Path:
+        return self.records
+
+
+class _Unknown:
+    """What a step that was not run would give."""
+
+
+_UNKNOWN = _Unknown()
+
+
+class _DrySteps:
+    """Calls a step only as far as its artefact is there."""
+
+    name = "plan"
+
+    def __init__(self) -> None:
+        self.plan: list[PlannedStep] = []
+
+    def call(self, task: Any, *args: Any, **kwargs: Any) -> Any:
+        name = task.fn.__name__
+        if name in _ACTS:
+            return self._note(PlannedStep(name, "always done"))
+        if any(isinstance(value, _Unknown) for value in (*args, *kwargs.values())):
+            return self._note(PlannedStep(name, "would run, unless its inputs come out as before"))
+        try:
+            ref = task.fn(*args, **kwargs)
+        except NotThereError:
+            return self._note(PlannedStep(name, "would run"))
+        self._note(PlannedStep(name, "reused", f"{ref.kind}/{ref.digest}"))
+        return ref
+
+    def submit(self, task: Any, *args: Any) -> Any:
+        return self.call(task, *args)
+
+    def gather(self, *handles: Any) -> tuple[Any, ...]:
+        return handles
+
+    def _note(self, step: PlannedStep) -> _Unknown:
+        self.plan.append(step)
+        return _UNKNOWN
+
+
+def plan_of(config: Config, run_date: date) -> list[PlannedStep]:
+    """What `marquee nightly` would do now. Trains nothing, publishes nothing, leaves no record."""
+    from flows.nightly import prepare, publish, train
+
+    steps = _DrySteps()
+    with tempfile.TemporaryDirectory() as records:
+        run = _PlannedRun(**dict(new_run(config, run_date)), records=Path(records))
+        validated = prepare(run, steps)
+        model, version, _ = train(run, steps, validated)
+        publish(run, steps, validated, model, version)
+    return steps.plan

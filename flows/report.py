@@ -1,0 +1,95 @@
+"""A run's manifest as tables: for the terminal and for Prefect's pages. Pure text; knows no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flows.engine import Steps
+from flows.logs import logged_only
+from flows.narration import duration
+
+Manifest = Mapping[str, Any]
+Row = dict[str, str]
+
+METRICS = ("ndcg_at_10", "recall_at_20", "mrr_at_10", "hit_rate_at_10", "coverage_at_10", "novelty_at_10")
+"""The columns of the metrics table, where a run has them."""
+
+
+def stage_rows(manifest: Manifest) -> list[Row]:
+    """One row per stage: name, rows, time, whether it was reused."""
+    return [
+        {
+            "stage": stage["stage"],
+            "rows": f"{stage['rows']:,}" if stage.get("rows") is not None else "",
+            "time": duration(stage["seconds"]) if stage["seconds"] >= 60 else f"{stage['seconds']:.1f} s",
+            "": "failed" if stage.get("error") else "reused" if stage.get("reused") else "",
+        }
+        for stage in manifest.get("stages", ())
+    ]
+
+
+def metric_rows(manifest: Manifest) -> list[Row]:
+    """One row per model, best first by the first metric."""
+    models: Mapping[str, Mapping[str, float]] = manifest.get("metrics") or {}
+    names = [name for name in METRICS if any(name in figures for figures in models.values())]
+    if not names:  # a run that measured something else
+        names = sorted({name for figures in models.values() for name in figures})[:6]
+    ranked = sorted(models.items(), key=lambda item: -(item[1].get(names[0]) or 0.0)) if names else []
+    winner = (manifest.get("decision") or {}).get("winner")
+    return [
+        {"model": f"{model} ★" if model == winner else model, **{name: _figure(figures.get(name)) for name in names}}
+        for model, figures in ranked
+    ]
+
+
+def decision_line(manifest: Manifest) -> str:
+    """The decision and its reason, in a sentence or two."""
+    decision = manifest.get("decision") or {}
+    if not decision:
+        return "No decision: the run did not come that far."
+    return f"{str(decision.get('outcome', '')).capitalize()}: {decision.get('reason', '')}".strip()
+
+
+def quarantine_line(manifest: Manifest) -> str:
+    """How many rows were put aside."""
+    quarantined = manifest.get("quarantined")
+    total = sum(quarantined.values()) if isinstance(quarantined, Mapping) else quarantined
+    return f"{total or 0:,} rows quarantined"
+
+
+def leave_artifacts(manifest: Manifest, steps: Steps) -> None:
+    """Show the run on Prefect's pages. The night does not depend on it."""
+    if steps.name != "prefect":
+        return
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    with logged_only("the artifacts could not be left with Prefect"):
+        create_table_artifact(key="stages", table=_table(stage_rows(manifest)), description="What each stage did")
+        create_table_artifact(key="metrics", table=_table(metric_rows(manifest)), description="Every model, same users")
+        create_markdown_artifact(key="decision", markdown=markdown(manifest), description="The decision and its reason")
+
+
+def markdown(manifest: Manifest) -> str:
+    """The decision, and where to look on."""
+    publication = manifest.get("publication") or {}
+    tracking = manifest.get("tracking") or {}
+    lines = [
+        f"## {decision_line(manifest)}",
+        f"- run `{manifest.get('run_id')}` for {manifest.get('run_date')}, {quarantine_line(manifest)}",
+        f"- published generation `{publication.get('generation', 'none')}`: {publication.get('rows', 0):,} rows at "
+        f"`{publication.get('path', '')}`",
+    ]
+    if tracking.get("url"):
+        lines.append(f"- [the night in MLflow]({tracking['url']})")
+    elif tracking.get("run_id"):
+        lines.append(f"- the night in MLflow: run `{tracking['run_id']}`")
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{name or "note": value for name, value in row.items()} for row in rows]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
