@@ -28,7 +28,7 @@ def top_k(scores: Floats, k: int) -> tuple[Ints, Floats]:
     n_users, n_items = scores.shape
     items = np.full((n_users, k), NO_ITEM, np.int32)
     values = np.full((n_users, k), -np.inf, np.float32)
-    if not n_users or not n_items:
+    if not (n_users and n_items and k):
         return items, values
     listable = scores > -np.inf
     if k < n_items:

@@ -107,7 +107,7 @@ def make_split(
     Raises:
         SourceError: nothing positive is left to learn from.
     """
-    users, items = _id_maps(ratings, titles)
+    users, items = id_maps(ratings, titles)
     interactions = read_histories(ratings, users, items, positive_from=positive_from)
     if not bool(interactions.positive.any()):
         raise SourceError(
@@ -124,7 +124,8 @@ def make_split(
     return Split(users, items, interactions, part, align_titles(titles, items), strategy)
 
 
-def _id_maps(ratings: Path, titles: pa.Table) -> tuple[IdMap, IdMap]:
+def id_maps(ratings: Path, titles: pa.Table) -> tuple[IdMap, IdMap]:
+    """Users of a ratings file, and its titles together with those of the catalogue."""
     file = pq.ParquetFile(ratings, page_checksum_verification=True)
     user_ids, item_ids = [], [pc.unique(titles[columns.ITEM_ID]).cast(pa.string())]
     for batch in file.iter_batches(columns=[columns.USER_ID, columns.ITEM_ID], batch_size=1 << 20):

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from recsys.artefacts import ArtefactRef, file_sha256, fsync, read_manifest, write_text
 from recsys.errors import PublicationError
 
+Fence = Callable[[], AbstractContextManager[object]]
 TOP_N = "top_n"
 SIMILAR = "similar_titles"
 _TABLES = {TOP_N: "recommendations", SIMILAR: "similar_titles"}  # folder of the sink → folder of the artefact
@@ -89,7 +91,7 @@ class FileSink:
         model_version: str,
         run_id: str,
         keep: int = 3,
-        check: Callable[[], None] = lambda: None,
+        fence: Fence = nullcontext,
     ) -> tuple[Pointer, bool]:
         """Copy a recommendations artefact into place, verify it, and swap the pointer.
 
@@ -100,7 +102,7 @@ class FileSink:
             model_version: what made it.
             run_id: who publishes.
             keep: generations that stay, the new one included.
-            check: called just before the swap; raises where this run may no longer publish (its lock was lost).
+            fence: entered around the swap; raises where this run may no longer publish (its lock was lost).
 
         Returns:
             The pointer as it now is, and whether it was so already.
@@ -109,7 +111,7 @@ class FileSink:
             PublicationError: the copy differs from the artefact.
         """
         files = read_manifest(lists).files
-        parts = [name for name in sorted(files) if name.startswith("recommendations/")]
+        parts = [name for name in sorted(files) if name.startswith("recommendations/part-")]
         publication = Publication(
             generation=lists.digest,
             run_date=run_date,
@@ -126,13 +128,13 @@ class FileSink:
             return served, True
         for table in (SIMILAR, TOP_N):
             self._copy(lists, publication, table)
-        check()
         pointer = Pointer(**publication.model_dump(), previous=_before(served, publication, keep))
-        write_text(self.pointer_path, pointer.model_dump_json(indent=1) + "\n")
+        with fence():
+            write_text(self.pointer_path, pointer.model_dump_json(indent=1) + "\n")
         self.prune(pointer)
         return pointer, False
 
-    def rollback(self, check: Callable[[], None] = lambda: None) -> Pointer:
+    def rollback(self, fence: Fence = nullcontext) -> Pointer:
         """Serve the previous publication again.
 
         Raises:
@@ -148,9 +150,9 @@ class FileSink:
         back = served.previous[0]
         if not any(self.folder(back).glob("part-*.parquet")):
             raise PublicationError("the previous publication's files are gone", where=str(self.folder(back)))
-        check()
         pointer = Pointer(**back.model_dump(), previous=served.previous[1:])
-        write_text(self.pointer_path, pointer.model_dump_json(indent=1) + "\n")
+        with fence():
+            write_text(self.pointer_path, pointer.model_dump_json(indent=1) + "\n")
         return pointer
 
     def prune(self, pointer: Pointer) -> None:

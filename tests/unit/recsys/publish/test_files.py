@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 from datetime import date, timedelta
 
 import pyarrow.parquet as pq
@@ -109,11 +110,13 @@ def test_bytes_that_changed_after_the_audit_are_not_published(sink, tmp_path):
 def test_a_run_that_lost_its_lock_does_not_swap(sink, tmp_path):
     publish(sink, tmp_path, 0)
 
+    @contextmanager
     def lost():
         raise PublicationError("the lock was lost")
+        yield
 
     with pytest.raises(PublicationError, match="lock was lost"):
-        publish(sink, tmp_path, 1, check=lost)
+        publish(sink, tmp_path, 1, fence=lost)
     assert served(sink) == ["i0"]
 
 
