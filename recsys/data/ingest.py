@@ -228,7 +228,10 @@ def _write_titles(stage: Staging, tables: Tables, path: Path) -> int:
     if tables.tags is not None:
         stage.load("staged_tags", tables.tags, titles_sql.project_tags)
     if tables.credits is not None:
-        stage.con.register("staged_credits", tables.credits)
+        plain = stage.con.sql(
+            f"SELECT DISTINCT ON (item_id) item_id, title, year FROM {titles_sql.STAGED} ORDER BY ALL"
+        )
+        stage.con.register("staged_credits", tables.credits(plain.to_arrow_table()))
     stage.con.register("file_list", pa.table({"file": range(len(stage.files)), "name": stage.files}))
     stage.con.execute("CREATE OR REPLACE TABLE file_names AS SELECT CAST(file AS INTEGER) AS file, name FROM file_list")
     query = titles_sql.settle(

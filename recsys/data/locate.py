@@ -139,15 +139,15 @@ def _same(row: Mapping[str, Any], line: _Line) -> bool:
         return row["raw"] is None or given is None or given.startswith(row["raw"])
     if row.get(c.RATING) is None or c.RATING not in line.values:
         return True
-    text = line.values[c.RATING] or ""
-    if isinstance(row[c.RATING], str):
-        return text == row[c.RATING]
+    text, rating = line.values[c.RATING] or "", row[c.RATING]
+    if isinstance(rating, str):
+        return text == rating
     try:
         value = np.float32(text)
     except ValueError:
         return False
-    wanted = np.float32(row[c.RATING])
-    return bool(value == wanted or (np.isnan(value) and np.isnan(wanted)))
+    wanted = np.float32(rating)
+    return bool(value == wanted) or bool(np.isnan(value) and np.isnan(wanted))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, pa.Array]]:

@@ -40,7 +40,8 @@ def project(columns: Columns) -> str:
     if c.TIMESTAMP in columns:
         faults.append(f"WHEN {raw_time} IS NOT NULL AND {t} IS NULL AND {instant} IS NULL THEN '{c.TIMESTAMP}'")
     fault = f"CASE {' '.join(faults)} END"
-    return f"""{user} AS user_id, {item} AS item_id, {rating} AS rating, {t} AS t, {instant} AS instant, {fault} AS fault,
+    return f"""{user} AS user_id, {item} AS item_id, {rating} AS rating, {t} AS t,
+        {instant} AS instant, {fault} AS fault,
         CASE {fault} WHEN '{c.RATING}' THEN {raw_rating} WHEN '{c.TIMESTAMP}' THEN {raw_time} END AS raw"""
 
 

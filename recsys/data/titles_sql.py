@@ -20,7 +20,7 @@ ANY_LANGUAGE = (
 )
 _YEAR_BEHIND = r"\s*\((\d{4})[-–]?(?:\d{4})?\)\s*(?:\([A-Z]+\)\s*)?$"
 """``Toy Story (1995)``, ``Gordy (1995) (V)``, ``A Series (1995-1999)``."""
-_NO_LIST = "(no genres listed)"
+_NO_WORD = "('', '\\N', '(no genres listed)', 'unknown')"
 
 
 def projection(raw: RawTable) -> Projection:
@@ -106,7 +106,7 @@ def _words(columns: Columns, raw: RawTable, name: str) -> str:
             f"CASE WHEN {json} THEN coalesce(nullif(json_extract_string({column.text}, '$[*].name'), []), "
             f"json_extract_string({column.text}, '$[*]')) ELSE {split} END"
         )
-    kept = f"x IS NOT NULL AND x <> '' AND x <> '\\N' AND x <> '{_NO_LIST}'"
+    kept = f"x IS NOT NULL AND x NOT IN {_NO_WORD}"
     trimmed = f"list_transform(coalesce({listed}, []), lambda x: trim(x))"
     return f"list_filter({trimmed}, lambda x: {kept})"
 

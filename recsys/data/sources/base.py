@@ -89,8 +89,8 @@ class Tables:
     """item_id → imdb_id, tmdb_id."""
     tags: RawTable | None = None
     """item_id, tag: one row per application of a tag."""
-    credits: pa.Table | None = None
-    """item_id, and any of cast, directors, genres (lists), imdb_id: adds to what ``titles`` says."""
+    credits: Callable[[pa.Table], pa.Table] | None = None
+    """Titles (item_id, title, year) → item_id, cast, directors, genres (lists), imdb_id: adds to what they say."""
 
 
 @dataclass(frozen=True)

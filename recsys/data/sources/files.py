@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 
 from recsys import columns as c
@@ -52,7 +51,7 @@ def _matching(pattern: str, key: str) -> tuple[Path, ...]:
     elif path.is_file():
         found = [path]
     else:
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        found = sorted(file for file in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if file.is_file())
     if not found:
         raise SourceError(f"no file matches {pattern!r}", where=f"[source] {key}", remedy="mend the path")
     return tuple(found)
