@@ -155,8 +155,18 @@ class NcfConfig(Section):
 class BaselinesConfig(Section):
     """The closed-form rivals. Each is tuned on the validation window."""
 
-    models: tuple[str, ...] = ("popularity", "item_knn", "ease", "ials")
-    """Which to run."""
+    models: tuple[str, ...] = (
+        "popularity",
+        "recent_popularity",
+        "item_knn",
+        "ease",
+        "ease_recency",
+        "ials",
+        "ials_recency",
+        "order_ridge",
+    )
+    """Which to run. Those that need timestamps are left out without them; popularity, ease and order_ridge always run
+    (the first is the floor, the others are towers of the second stage)."""
     max_items: int = Field(default=12_000, ge=1)
     """EASE and the ridge model the most popular titles up to this number (a dense matrix of its square)."""
 
@@ -177,7 +187,13 @@ class GateConfig(Section):
     max_same_list: float = Field(default=0.5, gt=0, le=1)
     """Most users (share) that may get one and the same list."""
     max_group_loss: float = Field(default=0.1, ge=0)
-    """Most relative loss against the champion in any activity group."""
+    """Most relative loss against the champion in any activity group (where the loss is more than noise)."""
+    max_gini: float = Field(default=1.0, gt=0, le=1)
+    """Most unequal exposure of titles in the users' top 10 (Gini coefficient; 1: any)."""
+    min_cold_share: float = Field(default=0.0, ge=0, le=1)
+    """Least share of the users' top 10 that goes to titles nobody has watched yet (0: any)."""
+    max_gain: float = Field(default=2.0, gt=0)
+    """A candidate this much better (relative) than the champion and every rival is refused: it smells of a leak."""
 
 
 class ExportConfig(Section):
