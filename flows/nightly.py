@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
+
 from tasks.autoencoder import train_autoencoder
 from tasks.baselines import fit_baselines
 from tasks.content import train_content_cnn
@@ -28,7 +29,7 @@ from flows.logs import logged_only
 from flows.report import leave_artifacts
 from flows.stopping import on_stop
 from recsys.devices import available_cores
-from tasks.registry import close_night, open_night, register_model
+from tasks.registry import close_night, live_tracking, log_dataset_input, open_night, register_model
 from tasks.run import Run
 from tasks.split import make_split
 from tasks.validate import validate
@@ -74,13 +75,11 @@ def prepare(run: Run, steps: Steps) -> Any:
 
 def train(run: Run, steps: Steps, validated: Any) -> tuple[Any, Any, Any]:
     """Validated dataset to a registered model: its artefact, its version, and the decision."""
+    steps.call(log_dataset_input, run, validated)
     split = steps.call(make_split, run, validated)
-    autoencoder, content = steps.submit(train_autoencoder, run, split), steps.submit(train_content_cnn, run, split)
-    if not _cores_to_spare(run):
-        steps.gather(autoencoder, content)
-    baselines = steps.submit(fit_baselines, run, split)
-    towers = steps.gather(autoencoder, content, baselines)
-    ncf = steps.call(train_ncf, run, split, *towers)
+    with live_tracking(run):
+        towers = train_towers(run, steps, split)
+        ncf = steps.call(train_ncf, run, split, *towers)
     evaluation = steps.call(evaluate_candidates, run, split, *towers, ncf)
     decision = steps.call(decide, run, evaluation)
     model = steps.call(refit_winner, run, split, *towers, ncf, evaluation, decision)
@@ -88,10 +87,20 @@ def train(run: Run, steps: Steps, validated: Any) -> tuple[Any, Any, Any]:
     return model, version, decision
 
 
+def train_towers(run: Run, steps: Steps, split: Any) -> tuple[Any, Any, Any]:
+    """The autoencoder beside the content CNN, and the closed-form baselines as cores allow."""
+    autoencoder, content = steps.submit(train_autoencoder, run, split), steps.submit(train_content_cnn, run, split)
+    if not _cores_to_spare(run):
+        steps.gather(autoencoder, content)
+    baselines = steps.submit(fit_baselines, run, split)
+    towers: tuple[Any, Any, Any] = steps.gather(autoencoder, content, baselines)
+    return towers
+
+
 def publish(run: Run, steps: Steps, validated: Any, model: Any, version: Any) -> Any:
     """A model to the lists that are served."""
     lists = steps.call(recommend, run, validated, model, version)
-    return steps.call(audit_and_publish, run, lists)
+    return steps.call(audit_and_publish, run, validated, lists)
 
 
 def conclude(run: Run, steps: Steps, decision: Any, publication: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from recsys.artefacts import ArtefactStore
 from recsys.config import Config
 from tasks.run import Run
 
-_ACTS = {"decide", "register_model", "audit_and_publish"}
+_ACTS = {"log_dataset_input", "decide", "register_model", "audit_and_publish"}
 """Steps without an artefact of their own: they ask MLflow, or change what is served. Never done in a dry run."""
 
 

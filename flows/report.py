@@ -48,7 +48,13 @@ def decision_line(manifest: Manifest) -> str:
     decision = manifest.get("decision") or {}
     if not decision:
         return "No decision: the run did not come that far."
-    return f"{str(decision.get('outcome', '')).capitalize()}: {decision.get('reason', '')}".strip()
+    verdict = "The champion is kept" if kept(manifest) else "Promoted"
+    return f"{verdict}: {decision.get('reason', '')}"
+
+
+def kept(manifest: Manifest) -> bool:
+    """Whether the gate kept the champion."""
+    return (manifest.get("decision") or {}).get("promote") is False
 
 
 def quarantine_line(manifest: Manifest) -> str:

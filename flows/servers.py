@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flows.settings import CONFIG_VARIABLE, RUN_PROCESS_VARIABLE, prefect_api_url, tracking_uri
+from flows.settings import CONFIG_VARIABLE, tracking_uri
 from recsys.artefacts import write_text
 from recsys.config import Config
 from recsys.errors import MarqueeError, UsageError
@@ -59,28 +58,6 @@ class Servers(BaseModel):
     servers: dict[str, Server] = {}
 
 
-@dataclass(frozen=True)
-class PrefectApi:
-    """Which Prefect server a run shall use."""
-
-    url: str | None = None
-    """None: one of its own, for as long as it runs."""
-    fault: str | None = None
-    """Why it shall do without."""
-
-
-def prefect_for(home: Path) -> PrefectApi:
-    """The Prefect server that the environment names, else the one of `marquee up`, else one of the run's own."""
-    url = prefect_api_url()
-    if url is None:
-        reap_orphans(home)
-        server = running(home).get(PREFECT)
-        url = f"{server.url}/api" if server else None
-    if url is None or answers(f"{url.rstrip('/')}/health"):
-        return PrefectApi(url)
-    return PrefectApi(None, f"The Prefect server at {url} does not answer")
-
-
 def running(home: Path) -> dict[str, Server]:
     """Those of the home's servers that are alive."""
     return {name: server for name, server in _read(home).servers.items() if server.alive()}
@@ -98,6 +75,7 @@ def up(
     *,
     prefect_port: int = 4200,
     mlflow_port: int = 5000,
+    deployments: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Server]:
     """Start what does not run yet, wait until each answers, register the deployments.
@@ -109,7 +87,7 @@ def up(
     home = config.home
     folder = home / "servers"
     folder.mkdir(parents=True, exist_ok=True)
-    deployments = deployments_file()
+    deployments = deployments or deployments_file()
     with FileLock(folder / "lock"):
         known = running(home)
         fresh = PREFECT not in known or WORKER not in known
@@ -157,10 +135,15 @@ def free_port(wanted: int, say: Callable[[str], None] = lambda _: None) -> int:
     raise MarqueeError(f"no port is free from {wanted} on", where=HOST, remedy="name another with --prefect-port")
 
 
+def any_free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def port_is_free(port: int) -> bool:
     """Whether a server could listen there."""
-    import socket
-
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -193,21 +176,6 @@ def deployments_file() -> Path:
         if place.is_file():
             return place
     raise UsageError("deploy/prefect.yaml is missing", where=str(places[0]), remedy="restore it from the repository")
-
-
-def reap_orphans(home: Path) -> int:
-    """End Prefect servers of this home's runs that were killed before they could; gives how many."""
-    reaped = 0
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if "prefect.server.api.server:create_app" not in process.cmdline():
-                continue
-            environment = process.environ()
-            owner = environment.get(RUN_PROCESS_VARIABLE, "")
-            if environment.get("PREFECT_HOME") == str(home / "prefect") and owner and _process(int(owner)) is None:
-                process.terminate()
-                reaped += 1
-    return reaped
 
 
 def _is_remote(config: Config) -> bool:
@@ -268,7 +236,7 @@ def _register(folder: Path, deployments: Path, environment: Mapping[str, str]) -
         with (folder / "deploy.log").open("ab") as log:
             done = subprocess.run(
                 command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=deployments.parents[1], check=False,
+                check=False,
             )  # fmt: skip
         if done.returncode != 0:
             raise MarqueeError(

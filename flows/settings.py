@@ -23,8 +23,6 @@ from recsys.errors import ConfigError
 
 PREFIX = "MARQUEE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
-RUN_PROCESS_VARIABLE = "_MARQUEE_PROCESS"
-"""Which process a Prefect server of a run's own belongs to: its orphans are known by it."""
 
 Tree = dict[str, Any]
 Origins = dict[tuple[str, ...], str]
@@ -186,8 +184,8 @@ def process_environment(config: Config) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect' / 'prefect.db'}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # flows/prefect_server.py starts one where none is there
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # never pickle
         "PREFECT_LOGGING_EXTRA_LOGGERS": "marquee",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLIENT_MAX_RETRIES": "3",
@@ -217,7 +215,6 @@ def prepare_environment(config: Config) -> None:
     for name, value in process_environment(config).items():
         if name not in USER_MAY_SET or not os.environ.get(name):
             os.environ[name] = value
-    os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
 
 
 def prefect_api_url() -> str | None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from flows import report
 from flows.display import table
+from flows.narration import duration
 
 if TYPE_CHECKING:
     from flows.engine import Outcome
@@ -125,6 +126,39 @@ def rows_view(console: Console, title: str, rows: Sequence[Mapping[str, Any]], *
         name for name, value in rows[0].items() if isinstance(value, (int, float)) and not isinstance(value, bool)
     ]
     console.print(table(title, shown, right=numbers))
+
+
+def runs_view(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Past nights: when, how they ended, and their figures."""
+    metrics = [name for name in report.METRICS if any(name in run["metrics"] for run in runs)]
+    rows = [
+        {
+            "run": run["run_id"],
+            "night": run["run_date"],
+            "status": run["status"],
+            "time": duration(run["seconds"]) if run["seconds"] is not None else "",
+            **{name: cell(run["metrics"].get(name)) for name in metrics},
+        }
+        for run in runs
+    ]
+    rows_view(console, "Runs", rows, empty="There are no runs yet: `marquee nightly` makes one.")
+
+
+def comparison_view(console: Console, comparison: Mapping[str, Any]) -> None:
+    """Two versions side by side, and the interval of their difference."""
+    a, b = (f"version {comparison[side]['version']} ({comparison[side]['family']})" for side in ("a", "b"))
+    rows = [{"": name, a: cell(pair[0]), b: cell(pair[1])} for name, pair in comparison["metrics"].items()]
+    console.print(table("Side by side", rows, right=(a, b)))
+    console.print(f"\n{comparison['verdict']}", markup=False)
+    if comparison["difference"] is not None:
+        console.print(
+            f"{comparison['metric']}: {comparison['difference']:+.4f} "
+            f"[{comparison['low']:+.4f}, {comparison['high']:+.4f}] at {comparison['confidence']:.0%}, "
+            f"{comparison['users']:,} users, b less a",
+            markup=False,
+        )
+    for note in comparison["notes"]:
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
 
 
 def cell(value: Any) -> str:

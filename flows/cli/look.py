@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +75,8 @@ def rollback(config: ConfigOption = None, home: HomeOption = None, json: JsonOpt
     from recsys.publish.files import FileSink
 
     session = start(config, home, json)
-    with lock.hold(session.home, "rollback"):
-        pointer = FileSink(session.home).rollback()
+    run_id = f"rollback-{os.getpid()}"
+    with lock.hold(session.home, run_id):
+        pointer = FileSink(session.home).rollback(fence=partial(lock.fence, session.home, run_id))
     shown = pointer.model_dump(mode="json", exclude={"previous"})
     session.show(shown, lambda: record_view(output(), shown))

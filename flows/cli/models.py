@@ -26,13 +26,13 @@ def runs(
 ) -> None:
     """List past runs and their metrics, the latest first."""
     from flows.display import output
-    from flows.views import rows_view
+    from flows.views import runs_view
 
     session = start(config, home, json)
     from tasks.registry import past_runs
 
     rows = [run.model_dump(mode="json") for run in past_runs(session.config, limit)]
-    session.show(rows, lambda: rows_view(output(), "Runs", rows, empty="There are no runs yet: `marquee nightly`."))
+    session.show(rows, lambda: runs_view(output(), rows))
 
 
 def compare(
@@ -44,13 +44,13 @@ def compare(
 ) -> None:
     """Put two versions side by side, with the confidence interval of their difference."""
     from flows.display import output
-    from flows.views import record_view
+    from flows.views import comparison_view
 
     session = start(config, home, json)
     from tasks.registry import compare_versions
 
     comparison = compare_versions(session.config, a, b).model_dump(mode="json")
-    session.show(comparison, lambda: record_view(output(), comparison))
+    session.show(comparison, lambda: comparison_view(output(), comparison))
 
 
 def promote(
@@ -101,7 +101,8 @@ def synth(
     users: Annotated[int, typer.Option("--users", min=1)] = 2_000,
     items: Annotated[int, typer.Option("--titles", min=1)] = 1_000,
     interactions: Annotated[int, typer.Option("--ratings", min=1)] = 100_000,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed, the same files.")] = 0,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Parquet instead of CSV.")] = False,
     config: ConfigOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -111,8 +112,10 @@ def synth(
     from flows.views import record_view
 
     session = start(config, home, json)
-    from recsys.data.synthetic import write_service
+    from recsys.data.synthetic import write_synthetic
 
-    written = write_service(out, users=users, items=items, interactions=interactions, seed=seed)
-    shown = {name: str(path) for name, path in written.items()}
+    ratings, titles = write_synthetic(
+        out, users=users, items=items, interactions=interactions, seed=seed, format="parquet" if parquet else "csv"
+    )
+    shown = {"ratings": str(ratings), "titles": str(titles)}
     session.show(shown, lambda: record_view(output(), shown))

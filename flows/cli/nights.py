@@ -41,9 +41,8 @@ def nightly(
     if dry_run:
         return _plan(session, run_date)
     outcome = _run("flows.nightly", "nightly", session, run_date=_iso(run_date))
-    decision = outcome.result.get("decision") or {}
     _show_night(session, outcome)
-    return KEPT if decision.get("outcome") == "kept" else 0
+    return _exit_code(outcome)
 
 
 def ingest(config: ConfigOption = None, home: HomeOption = None, json: JsonOption = False) -> int:
@@ -79,29 +78,25 @@ def export(
 def _run(module: str, name: str, session: Session, **parameters: Any) -> Outcome:
     """Run a flow in this process, shown as it goes."""
     from flows.display import output, showing
-    from flows.servers import prefect_for
-    from flows.settings import use_prefect_api
+    from flows.prefect_server import prefect_server
     from flows.stopping import stoppable
     from recsys import lock
 
-    lock.check_free(session.home)  # before Prefect takes its time to start
-    api = prefect_for(session.home)
-    use_prefect_api(api.url)
-    console = output(error=session.as_json)
-    with stoppable(), showing(console):
-        flow = _flow(module, name)
+    lock.check_free(session.home)  # before anything takes its time to start
+    given = {"home": str(session.home), "config_file": _text(session.config_file), **parameters}
+    given = {key: value for key, value in given.items() if value is not None}
+    with stoppable(), prefect_server(session.home) as server:
+        from importlib import import_module
+
+        flow = getattr(import_module(module), name)  # heavy: Prefect, and what the tasks need
         from flows.engine import launch
+        from flows.logs import command_log
 
-        given = {"home": str(session.home), "config_file": _text(session.config_file), **parameters}
-        return launch(
-            flow, {key: value for key, value in given.items() if value is not None}, without_prefect=api.fault
-        )
-
-
-def _flow(module: str, name: str) -> Any:
-    from importlib import import_module
-
-    return getattr(import_module(module), name)
+        with command_log(session.home / "logs" / "marquee.txt"), showing(output(error=session.as_json)):
+            try:
+                return launch(flow, given, without_prefect=server.fault())
+            finally:
+                server.deliver()
 
 
 def _part(name: str, session: Session, **parameters: Any) -> int:
@@ -110,7 +105,13 @@ def _part(name: str, session: Session, **parameters: Any) -> int:
 
     outcome = _run("flows.parts", name, session, **parameters)
     session.show(outcome.result, lambda: part_view(output(), outcome))
-    return KEPT if (outcome.result.get("decision") or {}).get("outcome") == "kept" and name == "train" else 0
+    return _exit_code(outcome)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    from flows.report import kept
+
+    return KEPT if kept(outcome.result) else 0
 
 
 def _show_night(session: Session, outcome: Outcome) -> None:
