@@ -192,7 +192,7 @@ class GateConfig(Section):
     """Most unequal exposure of titles in the users' top 10 (Gini coefficient; 1: any)."""
     min_cold_share: float = Field(default=0.0, ge=0, le=1)
     """Least share of the users' top 10 that goes to titles nobody has watched yet (0: any)."""
-    max_gain: float = Field(default=2.0, gt=0)
+    max_gain: float = Field(default=1.0, gt=0)
     """A candidate this much better (relative) than the champion and every rival is refused: it smells of a leak."""
 
 
