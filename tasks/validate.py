@@ -61,8 +61,8 @@ def validate(run: Run, dataset: ArtefactRef) -> ArtefactRef:
                 report = examine(plan.subject, plan.terms, draft.path, plan.on_rows)
                 _conclude(run, record, report, draft.file(QUARANTINE_FILE))
                 _write_report(report, draft.path)
-                draft.rows = {RATINGS_FILE: report.profile.ratings, TITLES_FILE: report.profile.titles}
-                draft.summary = _summary(report)
+                draft.rows = _rows(report)
+                draft.summary = _summary(report, ordered=plan.ordered)
         record.artefact = found
         return found
 
@@ -72,6 +72,7 @@ class _Plan:
     subject: Subject
     terms: Terms
     figures: RatingFigures
+    ordered: bool
 
     def on_rows(self, done: int) -> None:
         emit(RowsDone(STAGE, done, self.figures.rows))
@@ -114,7 +115,7 @@ def _plan(run: Run, dataset: ArtefactRef) -> _Plan:
         last_year=today.year + _ANNOUNCED_YEARS,
         limits=limits_of(run),
     )
-    return _Plan(subject, terms, figures)
+    return _Plan(subject, terms, figures, ordered=bool(summary["ordered"]))
 
 
 def _lines(dataset: ArtefactRef, rows: pa.Table) -> pa.Table:
@@ -185,7 +186,16 @@ def _write_report(report: Report, folder: Path) -> None:
     write_text(folder / REPORT_HTML, render(report))
 
 
-def _summary(report: Report) -> dict[str, Any]:
+def _rows(report: Report) -> dict[str, int]:
+    profile = report.profile
+    return {
+        "ratings": profile.ratings,
+        "titles": profile.titles,
+        "quarantine": sum(count.rows for count in report.reasons),
+    }
+
+
+def _summary(report: Report, *, ordered: bool) -> dict[str, Any]:
     profile, scale = report.profile, report.scale
     return {
         "rating_min": scale.minimum,
@@ -193,7 +203,7 @@ def _summary(report: Report) -> dict[str, Any]:
         "scale_origin": scale.origin,
         "positive_from": scale.positive_from,
         "implicit": scale.maximum is None,
-        "ordered": profile.dated > 0,
+        "ordered": ordered and profile.dated > 0,
         "ratings": profile.ratings,
         "users": profile.users,
         "items": profile.items,

@@ -31,7 +31,7 @@ def _lost(report: Report, table: str, lost: float, rows: int, of: int) -> tuple[
     first = report.first.get(table)
     begins = f"{first.fault}; " if first else ""
     return (
-        f"{begins}{rows:,} of {of:,} {table} ({lost:.3g} of them; the budget is {report.limits.failure_budget:g})"
+        f"{begins}{rows:,} of {of:,} {table} ({100 * lost:.3g} %; the budget is {100 * report.limits.failure_budget:g} %)"
         f" were set aside: {counts}",
         first.where if first else table,
         "mend the file, or correct [source] rating_min and rating_max if the scale is another one, or raise"

@@ -13,13 +13,9 @@ RULES = (
 
 
 def titles(rows):
-    return pa.Table.from_pylist(
-        [
-            {f.name: [] if pa.types.is_list(f.type) else None for f in columns.TITLES} | dict(zip(("item_id", "title", "year"), row, strict=False))
-            for row in rows
-        ],
-        schema=columns.TITLES,
-    )  # fmt: skip
+    nothing = {field.name: [] if pa.types.is_list(field.type) else None for field in columns.TITLES}
+    records = [nothing | dict(zip(("item_id", "title", "year"), row, strict=False)) for row in rows]
+    return pa.Table.from_pylist(records, schema=columns.TITLES)
 
 
 def quarantine(found):
