@@ -1,0 +1,138 @@
+"""Measure tonight's candidates and the champion on the same users, and decide which model serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import task
+
+from recsys.artefacts import ArtefactRef, read_manifest
+from recsys.bundle import SplitFacts, load_bundle
+from recsys.data.split import TEST, Split
+from recsys.evaluation import Evaluation, evaluate
+from recsys.families import load_scorer
+from recsys.scoring import Scorer
+from recsys.selection import Decision
+from recsys.selection import decide as judge
+from tasks.events import EpochEnded, Note, emit
+from tasks.refit import model_identity
+from tasks.registry import Champion, current_champion
+from tasks.run import Run, stage
+from tasks.trained import NCF, Trained
+
+KIND = "evaluation"
+CHAMPION = "champion"
+
+
+class NightDecision(Decision):
+    """The decision, with the registry's side of it."""
+
+    serves: str
+    """The family that serves from tonight."""
+    promote: bool
+    """Whether tonight's model becomes the champion."""
+    against: str | None
+    """The champion's version that it was compared with."""
+
+
+@task(name="evaluate")
+def evaluate_candidates(run: Run, trained: Trained) -> ArtefactRef:
+    """Measure every candidate on the test window: full ranking, nothing sampled, touched once.
+
+    Raises:
+        ArtefactError: a model is damaged, or of another split.
+    """
+    with stage(run, "evaluate") as record:
+        parents = {name: ref.digest for name, ref in trained if ref is not None}
+        found = run.store.find(KIND, parents, {})
+        record.reused = found is not None
+        if found is None:
+            split = Split.load(Path(trained.split.path))
+            names = [name for name, _, _ in trained.fitted()]
+            with run.store.create(KIND, parents, {}) as (draft, found):
+                metrics: dict[str, Mapping[str, float]] = {}
+                for name, scorer in trained.candidates():
+                    evaluation = measured(scorer, split)
+                    evaluation.save(draft.path / name)
+                    metrics[name] = evaluation.metrics
+                    emit(
+                        EpochEnded(
+                            "evaluate",
+                            len(metrics),
+                            len(names),
+                            {f"{name}_ndcg_at_10": evaluation.metrics["ndcg_at_10"]},
+                        )
+                    )
+                draft.summary["metrics"] = metrics
+                draft.rows["users"] = len(evaluation.users)
+        record.artefact, record.rows = found, read_manifest(found).rows["users"]
+        return found
+
+
+@task(name="decide")
+def decide(run: Run, trained: Trained, evaluation: ArtefactRef) -> NightDecision:
+    """Hold the candidates against the champion: same users, same window, paired."""
+    with stage(run, "decide") as record:
+        candidates = load_evaluations(evaluation)
+        champion = current_champion(run)
+        same = _same_as_champion(run, trained, champion, list(candidates))
+        opponent = None if champion.bundle is None else _measure_champion(run, trained.split, champion)
+        decision = judge(
+            candidates, opponent, run.config.gate, preferred=NCF, same_as_champion=same, seed=run.config.seed
+        )
+        record.details = {"outcome": decision.outcome, "champion": champion.model_dump(mode="json")}
+        version = champion.version
+        serves = decision.winner or (version.family if version else decision.challenger) or NCF
+        return NightDecision(
+            **decision.model_dump(),
+            serves=serves,
+            promote=decision.outcome in {"promote", "first"},
+            against=version.version if version else None,
+        )
+
+
+def measured(scorer: Scorer, split: Split) -> Evaluation:
+    """A model fitted on train and validation, on the test window."""
+    return evaluate(scorer, split.fit, split.targets(TEST))
+
+
+def load_evaluations(evaluation: ArtefactRef) -> dict[str, Evaluation]:
+    """Every candidate's evaluation, by name."""
+    names = read_manifest(evaluation).summary["metrics"]
+    return {name: Evaluation.load(evaluation.file(name)) for name in names}
+
+
+def split_facts(run: Run, split: Split) -> SplitFacts:
+    """How tonight's split was cut."""
+    return SplitFacts(**{**run.config.split.model_dump(), "strategy": split.strategy})
+
+
+def _same_as_champion(run: Run, trained: Trained, champion: Champion, names: list[str]) -> str | None:
+    if champion.bundle is None:
+        return None
+    return next((n for n in names if model_identity(run, trained, n).digest == champion.bundle.digest), None)
+
+
+def _measure_champion(run: Run, split_ref: ArtefactRef, champion: Champion) -> Evaluation | None:
+    assert champion.bundle is not None
+    parents = {"split": split_ref.digest, "champion": champion.bundle.digest}
+    found = run.store.find(KIND, parents, {})
+    if found is None:
+        split = Split.load(Path(split_ref.path))
+        bundle = load_bundle(Path(champion.bundle.path), load_scorer=load_scorer, verified=False)
+        if bundle.info.split != split_facts(run, split):
+            emit(Note("decide", _NOT_COMPARABLE))
+            return None
+        with run.store.create(KIND, parents, {}) as (draft, found):
+            evaluation = measured(bundle.over(split.items), split)
+            evaluation.save(draft.path / CHAMPION)
+            draft.summary["metrics"] = {CHAMPION: evaluation.metrics}
+            draft.rows["users"] = len(evaluation.users)
+    return Evaluation.load(found.file(CHAMPION))
+
+
+_NOT_COMPARABLE = (
+    "the champion was measured on a split that was cut otherwise, so it may have seen tonight's test window: "
+    "tonight's best candidate is held against the floors alone"
+)

@@ -1,0 +1,59 @@
+"""What a night has trained, as references, and the candidates that come of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from recsys.artefacts import ArtefactRef, verified_file
+from recsys.families import load_scorer
+from recsys.scoring import Scorer
+
+NCF, AUTOENCODER = "ncf", "user_autoencoder"
+SERVABLE_PARTS = {NCF: ("split", "autoencoder", "content", "baselines", "ncf"), AUTOENCODER: ("split", "autoencoder")}
+"""Family → what a model of it is made from. Any other family is a baseline."""
+
+
+class Trained(BaseModel):
+    """The references that training gave. A part is None where it was not trained (an evaluation of some models)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: ArtefactRef
+    autoencoder: ArtefactRef | None = None
+    content: ArtefactRef | None = None
+    baselines: ArtefactRef | None = None
+    ncf: ArtefactRef | None = None
+
+    def parents(self, family: str) -> dict[str, str]:
+        """Digests of what a model of this family is made from."""
+        parts = {name: getattr(self, name) for name in SERVABLE_PARTS.get(family, ("split", "baselines"))}
+        return {name: ref.digest for name, ref in parts.items() if ref is not None}
+
+    def candidates(self) -> Iterator[tuple[str, Scorer]]:
+        """Every model that may serve, by family: the copy fitted on train and validation. One at a time in memory."""
+        for name, family, folder in self.fitted():
+            yield name, load_scorer(family, folder)
+
+    def fitted(self) -> Iterator[tuple[str, str, Path]]:
+        """(name, family, folder) of every candidate's measured copy."""
+        for name, facts in self.baseline_facts().items():
+            assert self.baselines is not None
+            yield name, facts["family"], self.baselines.file(f"{name}/fit")
+        if self.autoencoder is not None:
+            yield AUTOENCODER, AUTOENCODER, self.autoencoder.file("fit")
+        if self.ncf is not None:
+            yield NCF, NCF, self.ncf.file("measured")
+
+    def baseline_facts(self) -> dict[str, dict[str, Any]]:
+        """What ``baselines.json`` says of each baseline."""
+        if self.baselines is None:
+            return {}
+        models: dict[str, dict[str, Any]] = json.loads(verified_file(self.baselines, "baselines.json").read_text())[
+            "models"
+        ]
+        return models
