@@ -28,10 +28,20 @@ from flows.engine import Steps, perform
 from flows.logs import logged_only
 from flows.report import leave_artifacts
 from flows.stopping import on_stop
+from recsys.artefacts import ArtefactRef
 from recsys.devices import available_cores
-from tasks.registry import close_night, live_tracking, log_dataset_input, open_night, register_model
+from recsys.errors import PublicationError
+from tasks.registry import (
+    close_night,
+    current_champion,
+    live_tracking,
+    log_dataset_input,
+    open_night,
+    register_model,
+)
 from tasks.run import Run
 from tasks.split import make_split
+from tasks.trained import Trained
 from tasks.validate import validate
 
 BESIDE_EACH_OTHER: Any = ThreadPoolTaskRunner(max_workers=3)
@@ -44,12 +54,21 @@ def nightly(
     run_date: form.RunDate = None,
     source: form.Source = None,
     n: form.ListLength = None,
-    allow_row_change: form.AllowRowChange = False,
+    allow_row_change: bool = False,
     settings: form.Settings = {},  # noqa: B006 - Prefect copies it
 ) -> dict[str, Any]:
     """Bring what is new, prove that it fits, train, keep the better model, publish every user's list.
 
     Whatever is still valid from earlier nights is reused. If anything fails, what is served stays as it is.
+
+    Args:
+        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        home: The directory that everything is written to; empty: as configured (./.marquee).
+        run_date: The night that the lists are for, YYYY-MM-DD; empty: today (UTC).
+        source: Where ratings come from; empty: as configured.
+        n: Titles per user; empty: as configured (20).
+        allow_row_change: Go on although the number of ratings changed by more than half since the last good night.
+        settings: Any other settings, as {"section.key": value}, such as {"ncf.epochs": 10}.
     """
     config = form.config_of(
         config_file, home, settings, source__kind=source, export__n=n,
@@ -62,8 +81,8 @@ def night(run: Run, steps: Steps) -> dict[str, Any]:
     """The whole chain. Gives the run's manifest."""
     with tracked(run, steps) as night_run:
         validated = prepare(night_run, steps)
-        model, version, decision = train(night_run, steps, validated)
-        publication = publish(night_run, steps, validated, model, version)
+        decision = train(night_run, steps, validated)
+        publication = publish(night_run, steps, validated, *to_serve(night_run))
         return conclude(night_run, steps, decision, publication)
 
 
@@ -73,28 +92,45 @@ def prepare(run: Run, steps: Steps) -> Any:
     return steps.call(validate, run, dataset)
 
 
-def train(run: Run, steps: Steps, validated: Any) -> tuple[Any, Any, Any]:
-    """Validated dataset to a registered model: its artefact, its version, and the decision."""
+def train(run: Run, steps: Steps, validated: Any) -> Any:
+    """Validated dataset to a registered model, champion or not. Gives the decision."""
     steps.call(log_dataset_input, run, validated)
     split = steps.call(make_split, run, validated)
+    trained = train_models(run, steps, split)
+    evaluation = steps.call(evaluate_candidates, run, trained)
+    decision = steps.call(decide, run, trained, evaluation)
+    model = steps.call(refit_winner, run, validated, trained, evaluation, decision)
+    steps.call(register_model, run, model, decision)
+    return decision
+
+
+def train_models(run: Run, steps: Steps, split: Any) -> Trained:
+    """The autoencoder beside the content CNN, the closed-form baselines as cores allow, then NCF over them."""
     with live_tracking(run):
-        towers = train_towers(run, steps, split)
+        autoencoder, content = steps.submit(train_autoencoder, run, split), steps.submit(train_content_cnn, run, split)
+        if not _cores_to_spare(run):
+            steps.gather(autoencoder, content)
+        baselines = steps.submit(fit_baselines, run, split)
+        towers = steps.gather(autoencoder, content, baselines)
         ncf = steps.call(train_ncf, run, split, *towers)
-    evaluation = steps.call(evaluate_candidates, run, split, *towers, ncf)
-    decision = steps.call(decide, run, evaluation)
-    model = steps.call(refit_winner, run, split, *towers, ncf, evaluation, decision)
-    version = steps.call(register_model, run, model, decision)
-    return model, version, decision
+    autoencoder, content, baselines = towers
+    return Trained(split=split, autoencoder=autoencoder, content=content, baselines=baselines, ncf=ncf)
 
 
-def train_towers(run: Run, steps: Steps, split: Any) -> tuple[Any, Any, Any]:
-    """The autoencoder beside the content CNN, and the closed-form baselines as cores allow."""
-    autoencoder, content = steps.submit(train_autoencoder, run, split), steps.submit(train_content_cnn, run, split)
-    if not _cores_to_spare(run):
-        steps.gather(autoencoder, content)
-    baselines = steps.submit(fit_baselines, run, split)
-    towers: tuple[Any, Any, Any] = steps.gather(autoencoder, content, baselines)
-    return towers
+def to_serve(run: Run) -> tuple[ArtefactRef, str]:
+    """The champion's model and version: tonight's where it was promoted, else who it was before.
+
+    Raises:
+        PublicationError: no model may serve.
+    """
+    champion = current_champion(run)
+    if champion.bundle is None or champion.version is None:
+        raise PublicationError(
+            "no model may serve: none was ever promoted",
+            where=str(run.folder),
+            remedy="the decision's reason is in the run's records; lower the gate's floors, or promote a version by hand",
+        )
+    return champion.bundle, champion.version.version
 
 
 def publish(run: Run, steps: Steps, validated: Any, model: Any, version: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The parameters of flows, as Prefect's form shows them to somebody who has not read the code."""
+"""The parameters of flows: their types and bounds, which Prefect's form enforces, and the configuration that they mean."""
 
 from __future__ import annotations
 
@@ -12,45 +12,14 @@ from flows.settings import load_config
 from recsys.config import Config, SourceKind
 from recsys.errors import ConfigError
 
-ConfigFile = Annotated[
-    str | None,
-    Field(title="Configuration file", description="A TOML file on the worker's machine. None: the defaults."),
-]
-Home = Annotated[
-    str | None,
-    Field(title="Home", description="The directory that everything is written to. None: as configured (./.marquee)."),
-]
-RunDate = Annotated[
-    str | None,
-    Field(
-        title="Night",
-        description="The night that the lists are for, YYYY-MM-DD. None: today (UTC).",
-        pattern=r"^\d{4}-\d{2}-\d{2}$",
-    ),
-]
-Source = Annotated[
-    SourceKind | None, Field(title="Source", description="Where ratings come from. None: as configured.")
-]
-ListLength = Annotated[
-    int | None, Field(title="List length", description="Titles per user. None: as configured (20).", ge=1, le=1000)
-]
-AllowRowChange = Annotated[
-    bool,
-    Field(
-        title="Allow a jump in rows",
-        description="Go on although the number of ratings changed by more than half since the last good night.",
-    ),
-]
-Settings = Annotated[
-    dict[str, Any],
-    Field(
-        title="Other settings",
-        description='Any setting of the configuration, as {"section.key": value}: {"ncf.epochs": 10, "export.n": 50}.',
-    ),
-]
-Digest = Annotated[
-    str | None, Field(title="Artefact", description="The digest of what to start from. None: the latest.")
-]
+# What each is for stands in the flows' docstrings: that is where Prefect's form takes its words from.
+ConfigFile = str | None
+Home = str | None
+RunDate = Annotated[str | None, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Source = SourceKind | None
+ListLength = Annotated[int | None, Field(ge=1, le=1000)]
+Settings = dict[str, Any]
+Digest = Annotated[str | None, Field(pattern=r"^[0-9a-f]{4,32}$")]
 
 
 def config_of(config_file: str | None, home: str | None, settings: Mapping[str, Any], **named: Any) -> Config:

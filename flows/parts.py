@@ -25,7 +25,14 @@ def ingest(
     source: form.Source = None,
     settings: form.Settings = {},  # noqa: B006
 ) -> dict[str, Any]:
-    """Bring the source's ratings and titles into one dataset."""
+    """Bring the source's ratings and titles into one dataset.
+
+    Args:
+        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        home: The directory that everything is written to; empty: as configured (./.marquee).
+        source: Where ratings come from; empty: as configured.
+        settings: Any other settings, as {"section.key": value}, such as {"ncf.epochs": 10}.
+    """
     return perform(ingesting, form.config_of(config_file, home, settings, source__kind=source))
 
 
@@ -34,10 +41,18 @@ def validate(
     config_file: form.ConfigFile = None,
     home: form.Home = None,
     dataset: form.Digest = None,
-    allow_row_change: form.AllowRowChange = False,
+    allow_row_change: bool = False,
     settings: form.Settings = {},  # noqa: B006
 ) -> dict[str, Any]:
-    """Prove that a dataset fits: put bad rows aside, and say so in a report."""
+    """Prove that a dataset fits: put bad rows aside, and say so in a report.
+
+    Args:
+        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        home: The directory that everything is written to; empty: as configured (./.marquee).
+        dataset: The digest of the dataset to check, or its start; empty: the latest.
+        allow_row_change: Go on although the number of ratings changed by more than half since the last good night.
+        settings: Any other settings, as {"section.key": value}, such as {"ncf.epochs": 10}.
+    """
     config = form.config_of(config_file, home, settings, validation__allow_row_change=allow_row_change or None)
     return perform(validating(dataset), config)
 
@@ -49,7 +64,14 @@ def train(
     validated: form.Digest = None,
     settings: form.Settings = {},  # noqa: B006
 ) -> dict[str, Any]:
-    """Train every model on a validated dataset, decide, and register the winner. Publishes nothing."""
+    """Train every model on a validated dataset, decide, and register the winner. Publishes nothing.
+
+    Args:
+        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        home: The directory that everything is written to; empty: as configured (./.marquee).
+        validated: The digest of the validated data to learn from, or its start; empty: the latest.
+        settings: Any other settings, as {"section.key": value}, such as {"ncf.epochs": 10}.
+    """
     return perform(training(validated), form.config_of(config_file, home, settings))
 
 
@@ -62,7 +84,16 @@ def export(
     n: form.ListLength = None,
     settings: form.Settings = {},  # noqa: B006
 ) -> dict[str, Any]:
-    """Write, audit and publish every user's list with a model that is there already."""
+    """Write, audit and publish every user's list with a model that is there already.
+
+    Args:
+        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        home: The directory that everything is written to; empty: as configured (./.marquee).
+        run_date: The night that the lists are for, YYYY-MM-DD; empty: today (UTC).
+        model: The digest of the model to use, or its start; empty: the champion's.
+        n: Titles per user; empty: as configured (20).
+        settings: Any other settings, as {"section.key": value}, such as {"ncf.epochs": 10}.
+    """
     config = form.config_of(config_file, home, settings, export__n=n)
     return perform(exporting(model), config, date.fromisoformat(run_date) if run_date else None)
 
@@ -87,7 +118,7 @@ def training(digest: str | None) -> Chain:
     def chain(run: Run, steps: Steps) -> dict[str, Any]:
         validated = found(run, "validated", digest, "validate")
         with whole.tracked(run, steps) as tracked_run:
-            _, _, decision = whole.train(tracked_run, steps, validated)
+            decision = whole.train(tracked_run, steps, validated)
             return whole.conclude(tracked_run, steps, decision, None)
 
     return chain
@@ -97,10 +128,13 @@ def exporting(digest: str | None) -> Chain:
     """Model to published lists."""
 
     def chain(run: Run, steps: Steps) -> dict[str, Any]:
-        model = found(run, "model", digest, "train")
         validated = found(run, "validated", None, "validate")
         with whole.tracked(run, steps) as tracked_run:
-            version = version_to_serve(tracked_run, model)
+            if digest is None:
+                model, version = whole.to_serve(tracked_run)
+            else:
+                model = found(tracked_run, "model", digest, "train")
+                version = version_to_serve(tracked_run, model)
             publication = whole.publish(tracked_run, steps, validated, model, version)
             return whole.conclude(tracked_run, steps, None, publication)
 

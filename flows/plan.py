@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pydantic import BaseModel
+
 from flows.engine import new_run
-from recsys.artefacts import ArtefactStore
+from recsys.artefacts import ArtefactRef, ArtefactStore
 from recsys.config import Config
 from tasks.run import Run
 
@@ -51,11 +54,8 @@ class _PlannedRun(Run):
         return self.records
 
 
-class _Unknown:
-    """What a step that was not run would give."""
-
-
-_UNKNOWN = _Unknown()
+_UNKNOWN = ArtefactRef(kind="unknown", path="", digest="")
+"""What a step that was not run would give."""
 
 
 class _DrySteps:
@@ -70,7 +70,7 @@ class _DrySteps:
         name = task.fn.__name__
         if name in _ACTS:
             return self._note(PlannedStep(name, "always done"))
-        if any(isinstance(value, _Unknown) for value in (*args, *kwargs.values())):
+        if _UNKNOWN in _inputs((*args, *kwargs.values())):
             return self._note(PlannedStep(name, "would run, unless its inputs come out as before"))
         try:
             ref = task.fn(*args, **kwargs)
@@ -85,7 +85,7 @@ class _DrySteps:
     def gather(self, *handles: Any) -> tuple[Any, ...]:
         return handles
 
-    def _note(self, step: PlannedStep) -> _Unknown:
+    def _note(self, step: PlannedStep) -> ArtefactRef:
         self.plan.append(step)
         return _UNKNOWN
 
@@ -98,6 +98,14 @@ def plan_of(config: Config, run_date: date) -> list[PlannedStep]:
     with tempfile.TemporaryDirectory() as records:
         run = _PlannedRun(**dict(new_run(config, run_date)), records=Path(records))
         validated = prepare(run, steps)
-        model, version, _ = train(run, steps, validated)
-        publish(run, steps, validated, model, version)
+        train(run, steps, validated)
+        publish(run, steps, validated, _UNKNOWN, _UNKNOWN)
     return steps.plan
+
+
+def _inputs(values: Iterable[Any]) -> Iterator[Any]:
+    """Arguments, with what they hold of references (a night's trained models)."""
+    for value in values:
+        yield value
+        if isinstance(value, BaseModel) and not isinstance(value, Run):
+            yield from _inputs(part for _, part in value)

@@ -14,6 +14,12 @@ Row = dict[str, str]
 
 METRICS = ("ndcg_at_10", "recall_at_20", "mrr_at_10", "hit_rate_at_10", "coverage_at_10", "novelty_at_10")
 """The columns of the metrics table, where a run has them."""
+_VERDICTS = {
+    "promote": "A new champion",
+    "first": "The first champion",
+    "keep": "The champion is kept",
+    "unchanged": "The champion again",
+}
 
 
 def stage_rows(manifest: Manifest) -> list[Row]:
@@ -48,13 +54,12 @@ def decision_line(manifest: Manifest) -> str:
     decision = manifest.get("decision") or {}
     if not decision:
         return "No decision: the run did not come that far."
-    verdict = "The champion is kept" if kept(manifest) else "Promoted"
-    return f"{verdict}: {decision.get('reason', '')}"
+    return f"{_VERDICTS.get(decision.get('outcome', ''), 'Decided')}: {decision.get('reason', '')}"
 
 
 def kept(manifest: Manifest) -> bool:
     """Whether the gate kept the champion."""
-    return (manifest.get("decision") or {}).get("promote") is False
+    return (manifest.get("decision") or {}).get("outcome") == "keep"
 
 
 def quarantine_line(manifest: Manifest) -> str:
