@@ -21,13 +21,13 @@ from expectations.audit import judge
 from expectations.examination import Subject, Terms, examine
 from expectations.lists import ListsReport, examine_lists
 from recsys import columns
-from recsys.artefacts import ArtefactRef, read_table, verify, write_text
+from recsys.artefacts import ArtefactRef, read_table, verified_file, verify, write_text
 from recsys.config import SourceConfig
 from recsys.data.refusals import refusal
 from recsys.data.report import Limits, Report, render
 from recsys.data.scale import RatingFigures, read_figures, resolve_scale
 from recsys.data.validated import KIND, QUARANTINE_FILE, RATINGS_FILE, REPORT_HTML, REPORT_JSON, TITLES_FILE
-from tasks.events import RowsDone, emit
+from tasks.events import Note, RowsDone, emit
 from tasks.run import Run, StageRecord, stage
 
 STAGE = "validate"
@@ -53,7 +53,7 @@ def validate(run: Run, dataset: ArtefactRef) -> ArtefactRef:
         found = run.store.find(KIND, parents, plan.configuration)
         if found is not None:
             record.reused = True
-            report = Report.model_validate_json(found.file(REPORT_JSON).read_bytes())
+            report = Report.model_validate_json(verified_file(found, REPORT_JSON).read_bytes())
             report = judged_again(report, plan.terms.limits)
             _conclude(run, record, report, found.file(QUARANTINE_FILE))
         else:
@@ -176,9 +176,26 @@ def _conclude(run: Run, record: StageRecord, report: Report, quarantine: Path) -
         "titles_quarantined": profile.titles_quarantined + profile.titles_unreadable,
         "report": str(folder / REPORT_HTML),
     }
+    for line in _remarks(report):
+        emit(Note(STAGE, line))
     if not report.passed:
         shutil.copyfile(quarantine, folder / QUARANTINE_FILE)
         raise refusal(report, folder)
+
+
+def _remarks(report: Report) -> list[str]:
+    """What an operator should see without opening the report."""
+    profile, scale = report.profile, report.scale
+    remarks = []
+    if "data" in scale.origin:
+        remarks.append(f"ratings go from {scale.minimum:g} to {scale.maximum:g}, as read off the data")
+    if lost := profile.ratings_quarantined + profile.ratings_unreadable:
+        remarks.append(f"{lost:,} ratings quarantined")
+    if lost := profile.titles_quarantined + profile.titles_unreadable:
+        remarks.append(f"{lost:,} titles' records quarantined")
+    if profile.duplicates:
+        remarks.append(f"{profile.duplicates:,} ratings were repeats: the last of each counts")
+    return remarks
 
 
 def _write_report(report: Report, folder: Path) -> None:

@@ -31,8 +31,8 @@ def _lost(report: Report, table: str, lost: float, rows: int, of: int) -> tuple[
     first = report.first.get(table)
     begins = f"{first.fault}; " if first else ""
     return (
-        f"{begins}{rows:,} of {of:,} {table} ({100 * lost:.3g} %; the budget is {100 * report.limits.failure_budget:g} %)"
-        f" were set aside: {counts}",
+        f"{begins}{rows:,} of {of:,} {table} ({100 * lost:.3g} %; the budget is"
+        f" {100 * report.limits.failure_budget:g} %) were set aside: {counts}",
         first.where if first else table,
         "mend the file, or correct [source] rating_min and rating_max if the scale is another one, or raise"
         " [validation] failure_budget; all rows set aside are in quarantine.parquet beside the report",

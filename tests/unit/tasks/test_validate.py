@@ -12,6 +12,7 @@ from recsys.data.ingest import ingest
 from recsys.data.validated import ValidatedDataset
 from recsys.errors import ArtefactError, MarqueeError, PublicationError, SourceError
 from recsys.privacy import hashed
+from tasks.events import Note, RowsDone, listening
 from tasks.run import Run, StageRecord
 from tasks.validate import judged_again, last_good_rows, limits_of, validate, validate_recommendations
 
@@ -359,6 +360,23 @@ def test_engines_that_disagree_are_a_fault_of_ours(tmp_path, monkeypatch):
     monkeypatch.setattr("expectations.examination.row_rules", lambda *_: ())
     with pytest.raises(MarqueeError, match="disagree about: rating is between 1 and 5"):
         validate.fn(make_run(tmp_path), make_dataset(tmp_path, [*good_rows(), ("u1", "x", 7, DAY)]))
+
+
+def test_an_operator_hears_what_was_set_aside(tmp_path):
+    rows = [*good_rows(), ("u1", "x", 7, DAY), ("u1", "1", 1, DAY - timedelta(days=9))]
+    rejects = [("titles", "t.csv", 7, "item_id", None, "the id is empty")]
+    titles = [(str(i), f"Title {i}", 1990) for i in range(10)]
+    heard = []
+    with listening(heard.append):
+        dataset = make_dataset(tmp_path, rows, titles, rejects, rating_min=None, rating_max=None)
+        validate.fn(make_run(tmp_path, validation={"failure_budget": 0.1}), dataset)
+    assert [event.text for event in heard if isinstance(event, Note)] == [
+        "ratings go from 1 to 5, as read off the data",
+        "1 ratings quarantined",
+        "1 titles' records quarantined",
+        "1 ratings were repeats: the last of each counts",
+    ]
+    assert [(e.done, e.total) for e in heard if isinstance(e, RowsDone)] == [(102, 102)]
 
 
 def lists(folder: Path, rows, name="part-0.parquet"):
