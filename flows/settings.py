@@ -94,6 +94,12 @@ def _read_environment(environment: Mapping[str, str]) -> tuple[Tree, Origins]:
         spot = tree
         for part in path[:-1]:
             spot = spot.setdefault(part, {})
+            if not isinstance(spot, dict):
+                raise ConfigError(
+                    f"another variable gives {part} a value of its own",
+                    where=f"{name} in the environment",
+                    remedy="unset one of the two",
+                )
         spot[path[-1]] = _coerced(environment[name], _annotation(path))
         origins[path] = f"{name} in the environment"
     return tree, origins
@@ -139,18 +145,23 @@ def _told(error: ValidationError, origins: Origins, file: str) -> ConfigError:
     fault = faults[0]
     path = tuple(str(part) for part in fault["loc"])
     more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-    where = origins.get(path) or origins.get(path[:2]) or file
-    section = f"[{'.'.join(path[:-1])}]" if path[:-1] else "the top level"
+    where = next((told for origin, told in origins.items() if _related(origin, path)), file)
+    section = f"in [{'.'.join(path[:-1])}]" if path[:-1] else "at the top level"
     if fault["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"the nearest known one is {near[0]}" if near else f"known there: {', '.join(known)}"
-        return ConfigError(f"unknown key {path[-1]} in {section}{more}", where=where, remedy=hint)
+        return ConfigError(f"unknown key {path[-1]} {section}{more}", where=where, remedy=hint)
     return ConfigError(
-        f"{path[-1]} in {section} is {_shown(fault['input'])}: {_sentence(fault['msg'])}{more}",
+        f"{path[-1]} {section} is {_shown(fault['input'])}: {_sentence(fault['msg'])}{more}",
         where=where,
-        remedy=f"mend {path[-1]} in {section}",
+        remedy=f"mend {path[-1]} {section}",
     )
+
+
+def _related(origin: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    shared = min(len(origin), len(path))
+    return origin[:shared] == path[:shared]
 
 
 def _known_keys(section: tuple[str, ...]) -> list[str]:
