@@ -48,6 +48,8 @@ class Evaluation:
     """Ranges of history length, such as "21-67"."""
     same_list: float
     """Share of users whose best titles, seen ones included, are one and the same list: 1.0 is a collapsed model."""
+    n_items: int
+    """Titles in the catalogue."""
     finite: bool
     """Whether every score was finite. Scores that are not rank last."""
 
@@ -65,6 +67,7 @@ class Evaluation:
             "metrics": dict(self.metrics),
             "group_names": list(self.group_names),
             "same_list": self.same_list,
+            "n_items": self.n_items,
             "finite": self.finite,
             "users": len(self.users),
         }
@@ -93,6 +96,7 @@ class Evaluation:
             groups=held["groups"],
             group_names=tuple(figures["group_names"]),
             same_list=figures["same_list"],
+            n_items=figures["n_items"],
             finite=figures["finite"],
         )
 
@@ -147,7 +151,8 @@ def evaluate(
         found = cold_recall(top, wanted.user_nums, wanted.item_nums, cold, k)
         metrics |= {} if found is None else {f"cold_recall_at_{k}": found}
     groups, names = activity_groups(known.lengths)
-    return Evaluation(users, per_user, metrics, top, groups, names, largest_share_of_one_list(raw), finite)
+    same_list = largest_share_of_one_list(raw)
+    return Evaluation(users, per_user, metrics, top, groups, names, same_list, histories.n_items, finite)
 
 
 def _check(scorer: Scorer, histories: Histories, targets: Histories) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from scipy import sparse
 
 from recsys.cooccurrence import counts, covered_titles, gram, known_users, popularity_share
@@ -20,7 +19,7 @@ from recsys.scoring import over_all_titles
 from recsys.weights import load_weights, save_weights
 
 _COLUMNS = 512
-_ENTRIES = 1 << 16
+_ENTRIES = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -231,14 +230,15 @@ class Ials:
         confidence = 1 + (self.alpha - 1) * (liked.recency(self.tau) if self.tau else 1.0)
         rows = liked.matrix(np.broadcast_to(confidence, liked.item_nums.shape).astype(np.float32))[:, self.item_nums]
         size = self.factors.shape[1]
-        base = torch.from_numpy(self.factors.T @ self.factors + self.l2 * np.eye(size, dtype=np.float32))
+        base = self.factors.T @ self.factors + np.float32(self.l2) * np.eye(size, dtype=np.float32)
         lengths = np.diff(rows.indptr)
         found = np.zeros((rows.shape[0], size), np.float32)
-        padded = torch.from_numpy(np.concatenate([self.factors, np.zeros((1, size), np.float32)]))
+        padded = np.concatenate([self.factors, np.zeros((1, size), np.float32)])
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > 0]
         while len(order):
-            batch = order[: max(1, _ENTRIES // int(lengths[order[min(len(order), 64) - 1]]))]
+            padded_sizes = np.arange(1, len(order) + 1) * lengths[order]  # rows of about the same length go together
+            batch = order[: max(1, int((padded_sizes <= _ENTRIES).sum()))]
             order = order[len(batch) :]
             found[batch] = _solve(rows[batch], padded, base)
         return found
@@ -262,17 +262,14 @@ class Ials:
         return cls(arrays["factors"], arrays["item_nums"], arrays["popularity"], **settings)
 
 
-def _solve(rows: sparse.csr_matrix, factors: torch.Tensor, base: torch.Tensor) -> Floats:
+def _solve(rows: sparse.csr_matrix, factors: Floats, base: Floats) -> Floats:
     """Solve (base + Yᵀ(C-1)Y) x = YᵀC1 for a batch of users; ``factors``' last row is padding."""
     lengths = np.diff(rows.indptr)
     held = np.arange(lengths.max()) < lengths[:, None]  # [users, longest]
-    places = np.full(held.shape, len(factors) - 1, np.int64)
-    weights = np.zeros(held.shape, np.float32)
-    places[held], weights[held] = rows.indices, rows.data
-    liked = factors[torch.from_numpy(places)]  # [users, longest, size]
-    confidence = torch.from_numpy(weights)[:, :, None]
-    extra = torch.where(confidence > 0, confidence - 1, 0.0)
-    left = base + liked.transpose(1, 2) @ (extra * liked)  # [users, size, size]
-    right = (confidence * liked).sum(dim=1)  # [users, size]
-    solved = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(left))
-    return np.asarray(solved[:, :, 0].numpy(), dtype=np.float32)
+    places = np.full(held.shape, len(factors) - 1)
+    confidence = np.ones((*held.shape, 1), np.float32)
+    places[held], confidence[held, 0] = rows.indices, rows.data
+    liked = factors[places]  # [users, longest, size]
+    left = base + liked.transpose(0, 2, 1) @ ((confidence - 1) * liked)  # [users, size, size]
+    right = (confidence * liked).sum(axis=1)  # [users, size]
+    return np.asarray(np.linalg.solve(left, right[:, :, None])[:, :, 0], dtype=np.float32)

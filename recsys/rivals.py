@@ -1,0 +1,260 @@
+"""The closed-form rivals as a ring: each family's grid, its tuning on the validation window, fitting, loading.
+
+Every family gets a grid of about the same size. Knows nothing of the test window, which tuning must not touch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.config import BaselinesConfig
+from recsys.cooccurrence import counts, covered_titles, gram
+from recsys.data.split import VALIDATION, Split
+from recsys.errors import ConfigError, TrainingError
+from recsys.evaluation import evaluate
+from recsys.histories import Histories
+from recsys.models.baselines import Ials, ItemKnn, Popularity, RecentPopularity
+from recsys.models.linear import Ease, EaseStatistics, OrderAwareRidge, RidgeStatistics
+from recsys.scoring import Scorer
+from recsys.tracker import Tracker
+
+Params = dict[str, Any]
+Settings = Iterator[tuple[Params, Scorer]]
+
+TUNING_USERS = 1_500
+"""Users on whom settings are compared (all settings on the same ones)."""
+TUNING_ITEMS = 2_500
+"""Titles of the dense models while they are tuned: what is best hardly depends on the tail."""
+TUNING_FITS = 6_000
+"""Users that iALS is fitted on while it is tuned."""
+ALWAYS = ("popularity", "ease", "order_ridge")
+"""The floor, and the towers of the second stage."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model: how to fit it with given parameters, and a grid fitted with what its settings share."""
+
+    fit: Callable[[Histories, Params, int, int], Scorer]
+    """(histories, parameters, max_items, seed) to a scorer."""
+    load: Callable[[Path], Scorer]
+    grid: Callable[[Histories, int], Settings]
+    """(histories, seed) to settings and their scorers."""
+    needs_order: bool = False
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found."""
+
+    params: Params
+    validation: Mapping[str, float]
+    """Figures of the chosen setting."""
+    tried: tuple[tuple[Params, float], ...]
+    """Every setting with its NDCG@10."""
+
+
+def _popularity_grid(histories: Histories, seed: int) -> Settings:
+    yield {}, Popularity.fit(histories)
+
+
+def _recent_popularity_grid(histories: Histories, seed: int) -> Settings:
+    for half_life in (0.01, 0.03, 0.1, 0.3, 1.0):
+        yield {"half_life": half_life}, RecentPopularity.fit(histories, half_life)
+
+
+def _item_knn_grid(histories: Histories, seed: int) -> Settings:
+    liked = histories.positives()
+    item_nums = covered_titles(liked, TUNING_ITEMS)
+    together = gram(liked.matrix()[:, item_nums])
+    for neighbours, shrinkage in product((50, 150, 400), (0.0, 10.0, 50.0)):
+        params = {"neighbours": neighbours, "shrinkage": shrinkage}
+        yield params, ItemKnn.of_gram(together, liked, item_nums, neighbours=neighbours, shrinkage=shrinkage)
+
+
+def _ease_grid(histories: Histories, seed: int) -> Settings:
+    for row_power in (0.0, 0.25):
+        statistics = EaseStatistics.of(histories, row_power=row_power, max_items=TUNING_ITEMS)
+        for l2 in (100.0, 250.0, 600.0, 1500.0):
+            yield {"l2": l2, "row_power": row_power}, Ease.solve(statistics, l2=l2)
+
+
+def _ease_recency_grid(histories: Histories, seed: int) -> Settings:
+    statistics = EaseStatistics.of(histories, max_items=TUNING_ITEMS)
+    for l2 in (150.0, 500.0, 1500.0):
+        ease = Ease.solve(statistics, l2=l2)
+        for tau in (5.0, 12.0, 40.0):
+            yield {"l2": l2, "tau": tau}, Ease(ease.weights, ease.item_nums, ease.popularity, tau)
+
+
+def _ials_grid(histories: Histories, seed: int) -> Settings:
+    sample = _sample(histories, TUNING_FITS)
+    pairs = [(1.5, 5.0), (1.5, 12.0), (4.0, 10.0), (4.0, 30.0), (12.0, 30.0), (12.0, 90.0), (30.0, 80.0), (30.0, 200.0)]
+    for alpha, l2 in pairs:
+        yield {"alpha": alpha, "l2": l2}, Ials.fit(sample, embedding_size=64, alpha=alpha, l2=l2, epochs=8, seed=seed)
+
+
+def _ials_recency_grid(histories: Histories, seed: int) -> Settings:
+    sample = _sample(histories, TUNING_FITS)
+    for alpha, l2 in ((4.0, 20.0), (12.0, 50.0), (30.0, 120.0)):
+        model = Ials.fit(sample, embedding_size=64, alpha=alpha, l2=l2, epochs=8, seed=seed)
+        for tau in (8.0, 25.0, 80.0):
+            scorer = Ials(model.factors, model.item_nums, model.popularity, alpha, l2, tau)
+            yield {"alpha": alpha, "l2": l2, "tau": tau}, scorer
+
+
+def _order_ridge_grid(histories: Histories, seed: int) -> Settings:
+    for tau in (4.0, 8.0, 16.0):
+        statistics = RidgeStatistics.of(histories, tau=tau, max_items=TUNING_ITEMS)
+        for l2 in (300.0, 1000.0, 3000.0):
+            yield {"tau": tau, "l2": l2}, OrderAwareRidge.solve(statistics, l2=l2)
+
+
+def _fit_ials(histories: Histories, params: Params, max_items: int, seed: int) -> Scorer:
+    size = 64 if len(histories.item_nums) < 200_000 else 128
+    return Ials.fit(histories, **{"embedding_size": size, **params}, seed=seed)
+
+
+def _worth(histories: Histories, max_items: int) -> int:
+    """How many titles a dense model is worth modelling: a single interaction teaches nothing of a pair."""
+    return max(1, min(max_items, int((counts(histories.positives()) > 1).sum())))
+
+
+FAMILIES: Mapping[str, Family] = {
+    "popularity": Family(lambda h, params, m, s: Popularity.fit(h), Popularity.load, _popularity_grid),
+    "recent_popularity": Family(
+        lambda h, params, m, s: RecentPopularity.fit(h, **params), RecentPopularity.load, _recent_popularity_grid, True
+    ),
+    "item_knn": Family(
+        lambda h, params, m, s: ItemKnn.fit(h, **params, max_items=_worth(h, m)), ItemKnn.load, _item_knn_grid
+    ),
+    "ease": Family(lambda h, params, m, s: Ease.fit(h, **params, max_items=_worth(h, m)), Ease.load, _ease_grid),
+    "ease_recency": Family(
+        lambda h, params, m, s: Ease.fit(h, **params, max_items=_worth(h, m)), Ease.load, _ease_recency_grid, True
+    ),
+    "ials": Family(_fit_ials, Ials.load, _ials_grid),
+    "ials_recency": Family(_fit_ials, Ials.load, _ials_recency_grid, True),
+    "order_ridge": Family(
+        lambda h, params, m, s: OrderAwareRidge.fit(h, **params, max_items=_worth(h, m)),
+        OrderAwareRidge.load,
+        _order_ridge_grid,
+        True,
+    ),
+}
+
+
+def family(name: str) -> Family:
+    """The family of this name.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
+    if name not in FAMILIES:
+        near = difflib.get_close_matches(name, FAMILIES, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(
+            f"{name!r} is not a baseline", where="[baselines] models", remedy=f"{hint}known are {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name]
+
+
+def fit_family(
+    name: str, params: Mapping[str, Any], histories: Histories, *, max_items: int = 12_000, seed: int = 0
+) -> Scorer:
+    """Fit one family with given parameters, such as tuning chose."""
+    return family(name).fit(histories, dict(params), max_items, seed)
+
+
+def load_family(name: str, folder: Path) -> Scorer:
+    """Load a model of this family from where it was saved."""
+    return family(name).load(folder)
+
+
+def families_to_run(config: BaselinesConfig, *, ordered: bool) -> tuple[str, ...]:
+    """The configured families and those that always run, less those that need an order where there is none."""
+    asked = {name for name in (*ALWAYS, *config.models) if ordered or not family(name).needs_order}
+    return tuple(name for name in FAMILIES if name in asked)
+
+
+def tune(name: str, histories: Histories, targets: Histories, *, seed: int = 0) -> Tuned:
+    """Choose a family's parameters by NDCG@10 on what came after ``histories`` (never the test window).
+
+    Settings are compared on the same users, at most :data:`TUNING_USERS` of those who have targets. The first of
+    equals wins.
+
+    Raises:
+        TrainingError: no user has a target.
+    """
+    measured = _spread(np.flatnonzero(targets.lengths > 0), TUNING_USERS)
+    if not len(measured):
+        raise TrainingError(
+            "no user has a positive interaction in the validation window, so nothing can be tuned",
+            remedy="set a larger [split] validation_fraction, or a lower [ratings] positive_from",
+        )
+    known, wanted = histories.select(measured), targets.select(measured)
+    tried: list[tuple[Params, float]] = []
+    best: tuple[Params, Mapping[str, float]] | None = None
+    for params, scorer in family(name).grid(histories, seed):
+        figures = evaluate(scorer, known, wanted, ks=(10, 20)).metrics
+        tried.append((params, figures["ndcg_at_10"]))
+        if best is None or figures["ndcg_at_10"] > best[1]["ndcg_at_10"]:
+            best = (params, {key: figures[key] for key in ("ndcg_at_10", "recall_at_20")})
+    assert best is not None  # no grid is empty
+    return Tuned(*best, tuple(tried))
+
+
+def _spread(users: np.ndarray[Any, np.dtype[np.int64]], most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """At most so many users, evenly spaced: no seed, and the same ones every time."""
+    if len(users) <= most:
+        return users
+    return users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
+
+
+def _sample(histories: Histories, most: int) -> Histories:
+    users = np.arange(histories.n_users)
+    return histories if len(users) <= most else histories.select(_spread(users, most))
+
+
+def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int, tracker: Tracker) -> dict[str, Any]:
+    """Tune every family on the validation window and fit it twice with the setting chosen.
+
+    Writes ``<family>/train`` (fitted on the train window, for the second stage to learn from), ``<family>/fit`` (on
+    train and validation, to be compared on test) and ``baselines.json``: by family the parameters, the validation
+    figures, every setting tried, and seconds.
+
+    Returns:
+        What ``baselines.json`` holds, less the settings tried and the seconds.
+    """
+    train, fit, targets = split.train, split.fit, split.targets(VALIDATION)
+    names = families_to_run(config, ordered=train.ordered)
+    report: dict[str, Any] = {}
+    for number, name in enumerate(names, start=1):
+        began = time.monotonic()
+        tuned = tune(name, train, targets, seed=seed)
+        for copy, histories in (("train", train), ("fit", fit)):
+            fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed).save(folder / name / copy)
+        tracker.epoch(number, len(names), {f"{name}_ndcg_at_10": tuned.validation["ndcg_at_10"]})
+        tracker.note(f"{name} {tuned.params}: NDCG@10 {tuned.validation['ndcg_at_10']:.4f} on validation")
+        report[name] = {
+            "params": tuned.params,
+            "validation": dict(tuned.validation),
+            "tried": [{"params": params, "ndcg_at_10": value} for params, value in tuned.tried],
+            "seconds": round(time.monotonic() - began, 2),
+        }
+    (folder / "baselines.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return {name: {key: entry[key] for key in ("params", "validation")} for name, entry in report.items()}
+
+
+def chosen_params(folder: Path, name: str) -> Params:
+    """The parameters that tuning chose for a family, from ``baselines.json`` under ``folder``."""
+    report: dict[str, Any] = json.loads((folder / "baselines.json").read_text(encoding="utf-8"))
+    return dict(report[name]["params"])
