@@ -10,13 +10,17 @@ from recsys.scoring import Scorer
 
 FAMILIES: dict[str, str] = {
     "popularity": "recsys.models.baselines:Popularity",
+    "recent_popularity": "recsys.models.baselines:RecentPopularity",
     "item_knn": "recsys.models.baselines:ItemKnn",
     "ials": "recsys.models.baselines:Ials",
+    "ials_recency": "recsys.models.baselines:Ials",
     "ease": "recsys.models.linear:Ease",
-    "ridge": "recsys.models.linear:OrderAwareRidge",
+    "ease_recency": "recsys.models.linear:Ease",
+    "order_ridge": "recsys.models.linear:OrderAwareRidge",
     "user_autoencoder": "recsys.models.user_autoencoder:UserAutoencoder",
     "content_cnn": "recsys.models.content_cnn:ContentCnn",
-    "ncf": "recsys.models.ncf:Ncf",
+    "blend": "recsys.first_stage:Blend",
+    "ncf": "recsys.two_stage:TwoStage",
 }
 """Family → "module:class". Imported when it is asked for: opening EASE does not load the neural models."""
 
@@ -36,3 +40,16 @@ def load_scorer(family: str, folder: Path) -> Scorer:
     module, name = FAMILIES[family].split(":")
     scorer: Scorer = getattr(import_module(module), name).load(folder)
     return scorer
+
+
+def family_of(scorer: Scorer) -> str:
+    """The family that a scorer belongs to.
+
+    Raises:
+        ArtefactError: its class is of no family, so that it could not be opened again.
+    """
+    kind = f"{type(scorer).__module__}:{type(scorer).__qualname__}"
+    for family, place in FAMILIES.items():
+        if place == kind:
+            return family
+    raise ArtefactError(f"{kind} is of no known family of models", remedy="add it to recsys.families.FAMILIES")

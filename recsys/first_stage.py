@@ -1,0 +1,244 @@
+"""The first stage: towers score all titles, a weighted blend of their per-user z-scores retrieves candidates.
+
+The weights are chosen on a window that the towers have not seen. :class:`Blend` is the first stage as a model of its
+own: what the second stage has to beat. Knows nothing of the second stage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from recsys.errors import ArtefactError
+from recsys.families import family_of, load_scorer
+from recsys.histories import Bools, Floats, Histories, Ints
+from recsys.scoring import Scorer
+from recsys.topk import mask_seen, top_k
+
+AUTOENCODER, CONTENT = "user_autoencoder", "content_cnn"
+"""Towers with a part of their own: the one gives the vectors, the other scores titles that nobody rated."""
+COLD_WEIGHT = 0.5
+"""A title nobody rated is blended at this share of its content z-score: no other tower knows it."""
+COLD_QUOTA = 20
+"""One candidate in so many is a title that nobody rated, where there are any and the content tower can tell."""
+BLOCK = 256
+"""Users scored at a time."""
+SEARCH_USERS = 4_000
+"""Users (evenly spaced) that the weights are searched on."""
+SEARCH_DEPTH = 100
+"""Titles per tower that a search looks at."""
+STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
+"""Weights tried, relative to the sum of the other towers'."""
+MIN_GAIN = 2e-4
+"""NDCG@10 that a weight must bring to be moved."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the towers say of a block of users. All [n_users, n_items]."""
+
+    scores: Mapping[str, Floats]
+    zscores: Mapping[str, Floats]
+    blend: Floats
+    unseen: Bools
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Towers and their weights, as a Scorer."""
+
+    towers: Mapping[str, Scorer]
+    weights: Mapping[str, float]
+    """Tower → weight. Towers left out, or at 0, retrieve nothing but are still features of the second stage."""
+    cold: Bools
+    """[n_items] titles without any interaction."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of titles scored."""
+        return len(self.cold)
+
+    def scores(self, histories: Histories) -> Floats:
+        """The blend, [n_users, n_items]."""
+        parts = [self.scored(block).blend for _, block in histories.blocks(BLOCK)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.n_items), np.float32)
+
+    def scored(self, histories: Histories) -> Scored:
+        """Scores, z-scores and blend of a block of users (keep it small: everything is dense)."""
+        unseen = np.ones((histories.n_users, self.n_items), np.bool_)
+        unseen[histories.user_nums, histories.item_nums] = False
+        scores = {name: tower.scores(histories) for name, tower in self.towers.items()}
+        zscores = {name: _zscores(values, unseen & ~self.cold) for name, values in scores.items()}
+        return Scored(scores, zscores, self._blend(zscores), unseen)
+
+    def _blend(self, zscores: Mapping[str, Floats]) -> Floats:
+        blend = np.zeros_like(next(iter(zscores.values())))
+        for name, weight in self.weights.items():
+            if weight:
+                blend += np.float32(weight) * zscores[name]
+        if CONTENT in zscores:
+            blend[:, self.cold] = COLD_WEIGHT * zscores[CONTENT][:, self.cold]
+        return blend
+
+    def candidates(self, scored: Scored, k: int) -> Ints:
+        """The k best unseen titles of every user, [n_users, k], -1 where there are fewer; the quota of cold ones in."""
+        listable = np.where(scored.unseen, scored.blend, -np.inf).astype(np.float32)
+        if CONTENT in scored.zscores and self.cold.any():
+            hopes = np.where(scored.unseen & self.cold, scored.zscores[CONTENT], -np.inf).astype(np.float32)
+            chosen, values = top_k(hopes, min(max(1, k // COLD_QUOTA), int(self.cold.sum())))
+            users, places = np.nonzero(np.isfinite(values))
+            listable[users, chosen[users, places]] = np.finfo(np.float32).max
+        return top_k(listable, k)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write the blend and, in folders of their own, its towers."""
+        save_towers(folder, self.towers)
+        about = {"kind": "Blend", "weights": dict(self.weights), "cold": np.flatnonzero(self.cold).tolist()}
+        (folder / "blend.json").write_text(json.dumps({**about, "n_items": self.n_items}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+        try:
+            about = json.loads((folder / "blend.json").read_text())
+        except (OSError, ValueError) as error:
+            raise ArtefactError(f"the blend cannot be read ({error})", where=str(folder)) from None
+        cold = np.zeros(about["n_items"], np.bool_)
+        cold[about["cold"]] = True
+        return cls(load_towers(folder), about["weights"], cold)
+
+
+def _zscores(scores: Floats, among: Bools) -> Floats:
+    """Per-user z-scores over the titles that are ``among``."""
+    count = np.maximum(among.sum(axis=1, keepdims=True), 1)
+    mean = np.where(among, scores, 0).sum(axis=1, keepdims=True) / count
+    variance = np.where(among, np.square(scores - mean), 0).sum(axis=1, keepdims=True) / count
+    return np.asarray((scores - mean) / np.sqrt(np.maximum(variance, 1e-12)), np.float32)
+
+
+def save_towers(folder: Path, towers: Mapping[str, Scorer]) -> None:
+    """Write towers into ``towers/<name>/``, and which family each is of into ``towers.json``."""
+    for name, tower in towers.items():
+        (folder / "towers" / name).mkdir(parents=True, exist_ok=True)
+        tower.save(folder / "towers" / name)
+    families = {name: family_of(tower) for name, tower in towers.items()}
+    (folder / "towers.json").write_text(json.dumps(families, indent=1) + "\n")
+
+
+def load_towers(folder: Path) -> dict[str, Scorer]:
+    """Read what :func:`save_towers` wrote."""
+    try:
+        families: dict[str, str] = json.loads((folder / "towers.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"the towers cannot be read ({error})", where=str(folder)) from None
+    return {name: load_scorer(family, folder / "towers" / name) for name, family in families.items()}
+
+
+def default_weights(towers: Mapping[str, Scorer], *, ordered: bool) -> dict[str, float]:
+    """Where the search begins: .8 autoencoder with .2 ridge in time order, .7 with .3 EASE without; else evenly."""
+    companion = "order_ridge" if ordered and "order_ridge" in towers else "ease"
+    weights = dict.fromkeys(towers, 0.0)
+    if AUTOENCODER in towers and companion in towers:
+        return weights | ({AUTOENCODER: 0.8, companion: 0.2} if ordered else {AUTOENCODER: 0.7, companion: 0.3})
+    leaders = [name for name in towers if name != CONTENT] or list(towers)
+    return weights | dict.fromkeys(leaders, 1 / len(leaders))
+
+
+def fit_blend(towers: Mapping[str, Scorer], cold: Bools, histories: Histories, targets: Histories) -> Blend:
+    """Choose the weights by coordinate search on NDCG@10.
+
+    Args:
+        towers: fitted on ``histories``.
+        cold: [n_items] titles without any interaction in them.
+        histories: what came before.
+        targets: what should be recommended; the towers have not seen it.
+    """
+    weights = default_weights(towers, ordered=histories.ordered)
+    measured = np.flatnonzero(targets.lengths > 0)
+    measured = measured[:: -(-len(measured) // SEARCH_USERS) or 1]
+    if len(measured) and len(towers) > 1:
+        trial = _Trial.of(Blend(towers, weights, cold), histories.select(measured), targets.select(measured))
+        weights = trial.search(weights)
+    return Blend(towers, weights, cold)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The titles that any tower thinks well of, for all users: small enough to try many weights."""
+
+    zscores: Mapping[str, Floats]
+    """Tower → [n_users, m], -inf where a user has fewer."""
+    wanted: Bools
+    """[n_users, m]"""
+    n_targets: Ints
+
+    @classmethod
+    def of(cls, blend: Blend, histories: Histories, targets: Histories) -> _Trial:
+        width = SEARCH_DEPTH * len(blend.towers)
+        found: dict[str, list[Floats]] = {name: [] for name in blend.towers}
+        wanted = []
+        for start, block in histories.blocks(BLOCK):
+            scored = blend.scored(block)
+            goals = np.zeros(scored.blend.shape, np.bool_)
+            rows = targets.select(slice(start, start + block.n_users))
+            goals[rows.user_nums, rows.item_nums] = True
+            shortlist = _shortlist(scored, ~blend.cold, width)
+            wanted.append(np.take_along_axis(goals, np.maximum(shortlist, 0), axis=1) & (shortlist >= 0))
+            for name, values in scored.zscores.items():
+                kept = np.take_along_axis(values, np.maximum(shortlist, 0), axis=1)
+                found[name].append(np.where(shortlist >= 0, kept, -1e3).astype(np.float32))
+        zscores = {name: np.concatenate(parts) for name, parts in found.items()}
+        return cls(zscores, np.concatenate(wanted), targets.lengths.astype(np.int32))
+
+    def search(self, weights: dict[str, float]) -> dict[str, float]:
+        """Two rounds over the towers, each trying the steps, keeping what helps."""
+        best = self.ndcg(weights)
+        for name in [*weights, *weights]:
+            others = sum(weight for other, weight in weights.items() if other != name)
+            for step in STEPS if others > 0 else ():
+                trial = {**weights, name: step * others}
+                trial = {other: weight / sum(trial.values()) for other, weight in trial.items()}
+                figure = self.ndcg(trial)
+                if figure > best + MIN_GAIN:
+                    best, weights = figure, trial
+        return {name: round(weight, 4) for name, weight in weights.items()}
+
+    def ndcg(self, weights: Mapping[str, float]) -> float:
+        """Mean NDCG@10 of the blend with these weights, over the shortlist."""
+        blend = np.zeros(self.wanted.shape, np.float32)
+        for name, weight in weights.items():
+            if weight:
+                blend += np.float32(weight) * self.zscores[name]
+        return float(ndcg_at_10(blend, self.wanted, self.n_targets).mean())
+
+
+def _shortlist(scored: Scored, warm: Bools, width: int) -> Ints:
+    """The union of the towers' best titles, [n_users, width], -1 where there are fewer."""
+    good = np.zeros(scored.blend.shape, np.float32)
+    for values in scored.zscores.values():
+        best, found = top_k(np.where(scored.unseen & warm, values, -np.inf).astype(np.float32), SEARCH_DEPTH)
+        users, places = np.nonzero(np.isfinite(found))
+        good[users, best[users, places]] = 1
+    return top_k(np.where(good > 0, good, -np.inf).astype(np.float32), min(width, good.shape[1]))[0]
+
+
+def ndcg_at_10(scores: Floats, wanted: Bools, n_targets: Ints) -> Floats:
+    """NDCG@10 per user over candidates, [n_users].
+
+    Args:
+        scores: [n_users, m], -inf for places without a candidate.
+        wanted: [n_users, m] which candidates are relevant.
+        n_targets: [n_users] all relevant titles, also those that are no candidates; at least 1.
+    """
+    k = min(10, scores.shape[1])
+    top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    best = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable"), axis=1)
+    discounts = 1 / np.log2(np.arange(2, 12))
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])
+    gained = np.take_along_axis(wanted, best, axis=1) @ discounts[:k]
+    return np.asarray(gained / ideal[np.minimum(n_targets, 10)], np.float32)
