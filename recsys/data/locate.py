@@ -104,8 +104,7 @@ class _Search:
             path = prepare(reading.file, scratch).path
         except (MarqueeError, OSError):
             return
-        users = pc.unique(pc.fill_null(self.rows[c.USER_ID], "").cast(pa.string()))
-        items = pc.unique(pc.fill_null(self.rows[c.ITEM_ID], "").cast(pa.string()))
+        users, items = (pa.array({_bare(v) for v in self.rows[n].to_pylist()}) for n in (c.USER_ID, c.ITEM_ID))
         for first, lines in _lines(path):
             split = pc.split_pattern(lines, reading.delimiter)
             values = {name: _field(split, position) for name, position in reading.positions.items()}
@@ -117,7 +116,7 @@ class _Search:
             picked = {name: column.take(pa.array(at)).to_pylist() for name, column in values.items()}
             for n, offset in enumerate(at):
                 line = _Line(reading.file.name, first + int(offset), {name: v[n] for name, v in picked.items()})
-                self.found[line.values[c.USER_ID] or "", line.values[c.ITEM_ID] or ""].append(line)
+                self.found[_bare(line.values[c.USER_ID]), _bare(line.values[c.ITEM_ID])].append(line)
 
     def answer(self) -> list[tuple[str, int] | None]:
         """File and line per row; each line is given once."""
@@ -125,29 +124,31 @@ class _Search:
         return [self._match(row, taken) for row in self.rows.to_pylist()]
 
     def _match(self, row: Mapping[str, Any], taken: set[tuple[str, int]]) -> tuple[str, int] | None:
-        for line in self.found.get((row[c.USER_ID] or "", row[c.ITEM_ID] or ""), []):
+        for line in self.found.get((_bare(row[c.USER_ID]), _bare(row[c.ITEM_ID])), []):
             if (line.file, line.number) not in taken and _same(row, line):
                 taken.add((line.file, line.number))
                 return line.file, line.number
         return None
 
 
+def _bare(value: str | None) -> str:
+    """An id without the quotes that may stand around it in the file."""
+    return (value or "").strip('"')
+
+
 def _same(row: Mapping[str, Any], line: _Line) -> bool:
     """Whether a line has the value that the row was found at fault for (rows without one match by their ids)."""
-    if "column" in row:
-        given = line.values.get(row["column"])
-        return row["raw"] is None or given is None or given.startswith(row["raw"])
-    if row.get(c.RATING) is None or c.RATING not in line.values:
+    column, wanted = (row["column"], row["raw"]) if "column" in row else (c.RATING, row.get(c.RATING))
+    given = line.values.get(column)
+    if wanted is None or given is None:
         return True
-    text, rating = line.values[c.RATING] or "", row[c.RATING]
-    if isinstance(rating, str):
-        return text == rating
+    if isinstance(wanted, str) and given.startswith(wanted):
+        return True
     try:
-        value = np.float32(text)
+        left, right = np.float32(given), np.float32(wanted)
     except ValueError:
         return False
-    wanted = np.float32(rating)
-    return bool(value == wanted) or bool(np.isnan(value) and np.isnan(wanted))
+    return bool(left == right) or bool(np.isnan(left) and np.isnan(right))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, pa.Array]]:

@@ -63,7 +63,7 @@ def check_mapping(mapping: Mapping[str, str]) -> None:
             raise ConfigError(
                 f"{ours!r} is not a column of ours",
                 where="[source.columns]",
-                remedy=f"did you mean {near[0]!r}?" if near else f"ours are {', '.join(sorted(known))}",
+                remedy=f"perhaps {near[0]!r} is meant" if near else f"ours are {', '.join(sorted(known))}",
             )
 
 

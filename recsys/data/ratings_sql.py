@@ -13,7 +13,8 @@ from recsys.data.staging import Column, Columns, Staging
 STAGED = "staged_ratings"
 _EARLIEST, _LATEST = -62_135_596_800_000_000, 253_402_300_799_000_000
 """Microseconds: the years 1 to 9999."""
-_NO_TIME = "('', '\\N', 'null', 'none', 'na', 'nan', 'nat', '<na>')"
+# In lower case, as they are compared.
+_NO_TIME = "('', '\\n', 'null', 'none', 'na', 'nan', 'nat', '<na>')"
 
 UNITS = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 """Unit → microseconds."""
@@ -30,9 +31,9 @@ def project(columns: Columns) -> str:
     faults = [
         f"WHEN {user} IS NULL OR {user} = '' THEN '{c.USER_ID}'",
         f"WHEN {item} IS NULL OR {item} = '' THEN '{c.ITEM_ID}'",
-        f"""WHEN {user} LIKE '"%' AND {user} NOT LIKE '_%"' THEN 'quote'""",
-        f"""WHEN {item} LIKE '"%' AND {item} NOT LIKE '_%"' THEN 'quote'""",
     ]
+    if columns[c.USER_ID].bare:
+        faults += [f"""WHEN {id_} LIKE '"%' AND {id_} NOT LIKE '_%"' THEN 'quote'""" for id_ in (user, item)]
     if c.RATING in columns:
         empty = f"{raw_rating} IS NULL OR trim({raw_rating}) IN ('', '\\N')"
         faults.append(f"WHEN {empty} THEN 'no_rating'")

@@ -35,6 +35,8 @@ class Column:
     sql: str
     type: str
     name: str
+    bare: bool = False
+    """Whether a quoted format was read line by line: a quote that still stands at its start was never closed."""
 
     @property
     def text(self) -> str:
@@ -219,7 +221,7 @@ class _Delimited:
         )
         strip = self.quoted and self.text.has_quotes and not quoted
         columns = {
-            ours: Column(_unquoted(f"c{n}") if strip else f"c{n}", "VARCHAR", self.names[n])
+            ours: Column(_unquoted(f"c{n}") if strip else f"c{n}", "VARCHAR", self.names[n], bare=strip)
             for ours, n in self.positions.items()
         }
         flags = {name for words in self.raw.flags.values() for name in words}
@@ -244,12 +246,15 @@ class _Delimited:
         """Turn DuckDB's errors into rejects, one a line, with the line's number in the raw file."""
         if not self._has_rejects(rejects):
             return
+        # Empty lines before a refused one count as part of it: where it begins is behind them.
         query = f"""
-            SELECT line_byte_position AS position, any_value(left(csv_line, {_SHOWN})) AS value,
+            SELECT line_byte_position
+                     + any_value(length(csv_line) - length(ltrim(csv_line, chr(13) || chr(10)))) AS position,
+                   any_value(left(trim(csv_line, chr(13) || chr(10)), {_SHOWN})) AS value,
                    min(error_type) AS kind, min(column_name) AS column_name,
                    min(try_cast(regexp_extract(error_message, 'Found: (\\d+)', 1) AS INTEGER)) AS low,
                    max(try_cast(regexp_extract(error_message, 'Found: (\\d+)', 1) AS INTEGER)) AS high
-            FROM {rejects} GROUP BY 1 ORDER BY 1"""
+            FROM {rejects} GROUP BY line_byte_position ORDER BY line_byte_position"""
         found = self.stage.con.sql(query).to_arrow_table()
         if not len(found):
             return

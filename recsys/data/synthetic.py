@@ -325,7 +325,7 @@ def _rated(
     taste = catalogue.taste[item]
     liking = (1 - when) * tastes.likes_early[user, taste] + when * tastes.likes_late[user, taste]
     mood = rng.normal(0, 0.4, len(tastes.early))[user]
-    value = 3.1 + 1.6 * np.sqrt(liking) + catalogue.quality[item] + mood + rng.normal(0, 0.6, len(user))
+    value = 2.7 + 2.4 * np.sqrt(liking) + catalogue.quality[item] + mood + rng.normal(0, 0.6, len(user))
     return np.clip(np.round(value * 2) / 2, 0.5, 5.0)
 
 
