@@ -19,7 +19,7 @@ import numpy as np
 from recsys.config import BaselinesConfig
 from recsys.cooccurrence import counts, covered_titles, gram
 from recsys.data.split import VALIDATION, Split
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import ConfigError
 from recsys.evaluation import evaluate
 from recsys.histories import Histories
 from recsys.models.baselines import Ials, ItemKnn, Popularity, RecentPopularity
@@ -189,17 +189,11 @@ def tune(name: str, histories: Histories, targets: Histories, *, seed: int = 0) 
     """Choose a family's parameters by NDCG@10 on what came after ``histories`` (never the test window).
 
     Settings are compared on the same users, at most :data:`TUNING_USERS` of those who have targets. The first of
-    equals wins.
-
-    Raises:
-        TrainingError: no user has a target.
+    equals wins. Where nobody has a target (a handful of ratings), the models' own defaults stand: no parameters.
     """
     measured = _spread(np.flatnonzero(targets.lengths > 0), TUNING_USERS)
     if not len(measured):
-        raise TrainingError(
-            "no user has a positive interaction in the validation window, so nothing can be tuned",
-            remedy="set a larger [split] validation_fraction, or a lower [ratings] positive_from",
-        )
+        return Tuned({}, {}, ())
     known, wanted = histories.select(measured), targets.select(measured)
     tried: list[tuple[Params, float]] = []
     best: tuple[Params, Mapping[str, float]] | None = None
@@ -229,29 +223,35 @@ def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int
 
     Writes ``<family>/train`` (fitted on the train window, for the second stage to learn from), ``<family>/fit`` (on
     train and validation, to be compared on test) and ``baselines.json``: by family the parameters, the validation
-    figures, every setting tried, and seconds.
+    figures and every setting tried.
 
     Returns:
-        What ``baselines.json`` holds, less the settings tried and the seconds.
+        Parameters, validation figures and seconds by family.
+
+    Raises:
+        ConfigError: a configured family does not exist.
     """
     train, fit, targets = split.train, split.fit, split.targets(VALIDATION)
     names = families_to_run(config, ordered=train.ordered)
     report: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
     for number, name in enumerate(names, start=1):
         began = time.monotonic()
         tuned = tune(name, train, targets, seed=seed)
         for copy, histories in (("train", train), ("fit", fit)):
             fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed).save(folder / name / copy)
-        tracker.epoch(number, len(names), {f"{name}_ndcg_at_10": tuned.validation["ndcg_at_10"]})
-        tracker.note(f"{name} {tuned.params}: NDCG@10 {tuned.validation['ndcg_at_10']:.4f} on validation")
+        tracker.epoch(number, len(names), {f"{name}_{metric}": value for metric, value in tuned.validation.items()})
         report[name] = {
             "params": tuned.params,
             "validation": dict(tuned.validation),
             "tried": [{"params": params, "ndcg_at_10": value} for params, value in tuned.tried],
-            "seconds": round(time.monotonic() - began, 2),
         }
+        seconds[name] = round(time.monotonic() - began, 2)  # not in the file: its bytes shall not depend on the clock
     (folder / "baselines.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return {name: {key: entry[key] for key in ("params", "validation")} for name, entry in report.items()}
+    return {
+        name: {"params": entry["params"], "validation": entry["validation"], "seconds": seconds[name]}
+        for name, entry in report.items()
+    }
 
 
 def chosen_params(folder: Path, name: str) -> Params:
