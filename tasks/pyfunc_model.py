@@ -1,10 +1,9 @@
 """The registered model as MLflow serves it: a models-from-code file, kept with every version (no pickle).
 
 It answers rows of ``user_id`` (a user known when it was fitted) or ``history`` (item ids, oldest first: anyone).
-Imports nothing but ``recsys``, of which each version carries its own copy.
+Imports nothing of ours but ``recsys``, of which each version carries its own copy. Annotations are not postponed here:
+MLflow reads them as types.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
 from recsys.bundle import Answer, Bundle, load_bundle
@@ -34,7 +34,7 @@ class Recommender(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
         self.bundle = load_bundle(Path(context.artifacts["bundle"]), load_scorer=load_scorer)
         _ = self.bundle.serving  # now, not at the first request
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Lists for every row.
 
         Args:
@@ -44,8 +44,13 @@ class Recommender(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
 
         Returns:
             a frame with ``item_ids`` and ``scores`` (lists, best first) and ``basis``: user, history or popular.
+
+        Raises:
+            MlflowException: a request that cannot be understood, with what is wrong in it.
         """
-        n = max(0, int((params or {}).get("n", DEFAULT_N)))
+        n = int((params or {}).get("n", DEFAULT_N))
+        if n < 1 or not {"user_id", "history"} & set(model_input.columns):
+            raise _refusal(f"n is {n}, and must be at least 1" if n < 1 else "rows need a user_id or a history")
         return lists(self.bundle, model_input, n)
 
 
@@ -83,10 +88,14 @@ def _user_id(value: Any) -> str | None:
 
 def _history(value: Any) -> list[str]:
     if isinstance(value, str | bytes | Mapping):
-        raise ValueError(f"history must be a list of item ids, not {type(value).__name__}: write ['50'], not '50'")
+        raise _refusal(f"history must be a list of item ids, not {type(value).__name__}: write ['50'], not '50'")
     if not hasattr(value, "__iter__"):
         return []  # None or NaN: the row has none
     return [str(item_id) for item_id in value if item_id is not None]
+
+
+def _refusal(what: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(what)
 
 
 mlflow.models.set_model(Recommender())

@@ -11,6 +11,7 @@ from recsys.artefacts import read_table, verified_file
 from recsys.bundle import USER, BundleInfo
 from recsys.config import GateConfig
 from recsys.histories import Floats
+from recsys.selection import paired_bootstrap
 from tasks.registry.connection import Registry
 from tasks.registry.versions import VersionInfo, fetch, read_version
 
@@ -67,11 +68,9 @@ def compare(registry: Registry, a: str, b: str, gate: GateConfig) -> VersionComp
     )
     if not common.users:
         return common
-    from recsys.selection import paired_bootstrap
-
     interval = paired_bootstrap(pair[1], pair[0], resamples=gate.resamples, confidence=gate.confidence, seed=0)
     low, high = interval.low, interval.high
-    found = {"difference": interval.difference, "low": low, "high": high}
+    found = {"difference": interval.mean, "low": low, "high": high}
     return common.model_copy(update={**found, "verdict": _verdict(versions[0].version, versions[1].version, low, high)})
 
 
@@ -91,10 +90,10 @@ def _doubts(a: BundleInfo, b: BundleInfo, pair: tuple[Floats, Floats]) -> list[s
     doubts = []
     if a.split != b.split:
         doubts.append("they were measured on differently cut test windows: the figures do not compare")
-    elif a.digests.get("split") != b.digests.get("split"):
+    elif a.digests.get("validated") != b.digests.get("validated"):
         doubts.append(
-            "they were measured on different data (other nights): the interval is of the same users, "
-            "but on what each of them watched by then"
+            "they were measured on the data of different nights: the interval is of the users in common, "
+            "but what they had to foresee differs"
         )
     if a.positive_from != b.positive_from:
         doubts.append("they count ratings as positive from different values")

@@ -108,10 +108,10 @@ def _connect(uri: str, experiment: str, model_name: str, home: Path) -> Registry
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     (home / "mlflow").mkdir(parents=True, exist_ok=True)
-    client = mlflow.MlflowClient(tracking_uri=uri)
     location = None if served else (artifact_root(home) / experiment).as_uri()
     lock = FileLock(home / "mlflow" / ".setup.lock", timeout=SETUP_SECONDS)  # SQLite's schema is made by one only
     with mlflow_errors(uri, "preparing the experiment"), lock:
+        client = mlflow.MlflowClient(tracking_uri=uri)
         experiment_id = _experiment(client, experiment, location)
     return Registry(uri, experiment, experiment_id, model_name, home, client)
 
@@ -176,6 +176,7 @@ _REMEDIES = {
     "database is locked": "another process is writing to it: try again, or run a server (marquee up)",
     "out-of-date database schema": "run `mlflow db upgrade` on it, with the MLflow of this environment",
     "No space left": "make room on that disk and run again",
+    "file is not a database": "that file is damaged or something else: move it away, and a new one is made",
     "attempt to write a readonly": "make the database and its directory writable",
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
 }

@@ -10,7 +10,7 @@ import recsys
 from recsys.artefacts import ArtefactRef
 
 MODEL_CODE = Path(__file__).parent.parent / "pyfunc_model.py"
-REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "pyarrow", "pandas", "safetensors", "pydantic")
+REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "pyarrow", "pandas", "safetensors", "pydantic", "tokenizers")
 """What the registered model needs to answer; :mod:`recsys` comes with it."""
 
 
@@ -45,15 +45,19 @@ def requirements() -> list[str]:
 
 
 def signature() -> Any:
-    """Rows of ``user_id`` or ``history``; the parameter ``n``; lists of titles back."""
+    """Rows of ``user_id`` or ``history``; the parameter ``n``; lists of titles back.
+
+    ``history`` is a list of text. It is declared as "any" because MLflow refuses a batch in which one row of a declared
+    list has none (JSON records that mix both kinds of rows); the model says itself what is wrong with one.
+    """
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     return ModelSignature(
         inputs=Schema(
             [
                 ColSpec(DataType.string, "user_id", required=False),
-                ColSpec(Array(DataType.string), "history", required=False),
+                ColSpec(AnyType(), "history", required=False),
             ]
         ),
         outputs=Schema(
