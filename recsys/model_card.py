@@ -10,10 +10,14 @@ FAMILIES = {
     "user_autoencoder": "A variational autoencoder of users: it reads a history and predicts what comes next.",
     "content_cnn": "A convolutional network over titles' text, in the space of title vectors.",
     "ease": "EASE (Steck, 2019): a closed-form linear item-item model.",
-    "ridge": "A closed-form linear model of what follows what.",
+    "ease_recency": "EASE (Steck, 2019), a closed-form linear item-item model, fed with recency-weighted histories.",
+    "order_ridge": "A closed-form linear model of what follows what.",
     "ials": "Implicit alternating least squares (Hu et al., 2008).",
+    "ials_recency": "Implicit alternating least squares (Hu et al., 2008), over recency-weighted histories.",
+    "blend": "A weighted sum of towers' scores, weights chosen on the validation window.",
     "item_knn": "Nearest titles by co-occurrence.",
     "popularity": "The most popular titles, the same for everyone.",
+    "recent_popularity": "What is popular now, the same for everyone.",
 }
 HEADLINES = ("ndcg_at_10", "recall_at_20", "ndcg_at_100", "coverage_at_10")
 LIMITS = """\

@@ -5,6 +5,8 @@ One database for the module (making one takes seconds); every test has an experi
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from tasks import registry as steps
 from tasks.events import EpochEnded, Event, StageEnded, emit, listening
 from tasks.registry import ModelReport, Verdict, promotion
 from tasks.registry.connection import Registry, connect, without_credentials
+from tasks.registry.package import REQUIREMENTS
 from tasks.registry.promotion import champion, promote, register, roll_back
 from tasks.registry.runs import close_dead_runs, log, model_run, process_tags
 from tasks.registry.tracker import RunTracker, live
@@ -516,6 +520,25 @@ def test_a_version_carries_its_code_and_no_pickle(night: Run, registry: Registry
     assert "safetensors==" in " ".join(requirements)
     assert all("==" in line and "+" not in line for line in requirements)
     assert str(night.home) not in (package / "requirements.txt").read_text()
+
+
+LOADED = """
+import importlib, importlib.util, json, sys
+from recsys.families import FAMILIES
+import recsys.bundle
+for name in {place.split(":")[0] for place in FAMILIES.values()}:
+    if importlib.util.find_spec(name):
+        importlib.import_module(name)
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+
+def test_the_requirements_name_whatever_of_our_dependencies_a_model_loads() -> None:
+    names = {re.split(r"[^\w-]", line)[0].lower() for line in metadata.requires("marquee") or () if "extra" not in line}
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", LOADED], text=True))
+    places = metadata.packages_distributions()
+    used = {name.lower() for module in loaded for name in places.get(module, ())}
+    assert used & names <= set(REQUIREMENTS)
 
 
 # Two versions side by side
