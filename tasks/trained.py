@@ -41,19 +41,17 @@ class Trained(BaseModel):
 
     def fitted(self) -> Iterator[tuple[str, str, Path]]:
         """(name, family, folder) of every candidate's measured copy."""
-        for name, facts in self.baseline_facts().items():
-            assert self.baselines is not None
-            yield name, facts["family"], self.baselines.file(f"{name}/fit")
+        if self.baselines is not None:
+            for name in self.tuned():
+                yield name, name, self.baselines.file(f"{name}/fit")
         if self.autoencoder is not None:
             yield AUTOENCODER, AUTOENCODER, self.autoencoder.file("fit")
         if self.ncf is not None:
             yield NCF, NCF, self.ncf.file("measured")
 
-    def baseline_facts(self) -> dict[str, dict[str, Any]]:
-        """What ``baselines.json`` says of each baseline."""
+    def tuned(self) -> dict[str, dict[str, Any]]:
+        """Parameters and validation figures of each baseline, by name."""
         if self.baselines is None:
             return {}
-        models: dict[str, dict[str, Any]] = json.loads(verified_file(self.baselines, "baselines.json").read_text())[
-            "models"
-        ]
-        return models
+        report: dict[str, dict[str, Any]] = json.loads(verified_file(self.baselines, "baselines.json").read_text())
+        return report

@@ -188,13 +188,14 @@ def _temporal(
         n_fit = np.maximum(lengths - 1, 1)
         n_train = np.maximum(n_fit - 1, 1)
     else:
-        n_fit = _share(lengths, 1 - test_fraction)
-        n_train = _share(n_fit, 1 - validation_fraction)
+        n_fit = first_share(lengths, 1 - test_fraction)
+        n_train = first_share(n_fit, 1 - validation_fraction)
     place = np.arange(len(interactions.item_nums)) - np.repeat(interactions.indptr[:-1], lengths)
     return _parts(place < np.repeat(n_train, lengths), place < np.repeat(n_fit, lengths))
 
 
-def _share(lengths: Longs, share: float) -> Longs:
+def first_share(lengths: Longs, share: float) -> Longs:
+    """How many entries of rows of these lengths are their first share, rounded up, [n_users]."""
     return np.ceil(np.round(lengths * share, 6)).astype(np.int64)
 
 
@@ -203,23 +204,21 @@ def _parts(train: Bools, fit: Bools) -> NDArray[np.int8]:
 
 
 def _random(
-    interactions: Histories,
-    users: IdMap,
-    items: IdMap,
-    test_fraction: float,
-    validation_fraction: float,
-    seed: int,
+    interactions: Histories, users: IdMap, items: IdMap, test_fraction: float, validation_fraction: float, seed: int
 ) -> NDArray[np.int8]:
+    draw = random_draw(interactions, users, items, seed)
+    return _parts(draw >= 1 - (1 - test_fraction) * (1 - validation_fraction), draw >= test_fraction)
+
+
+def random_draw(interactions: Histories, users: IdMap, items: IdMap, seed: int) -> NDArray[np.float64]:
+    """A uniform number in [0, 1) for every interaction, [n], that depends on user, title and seed alone."""
     key = f"{seed:016d}"[-16:]
-    user_hash = pd.util.hash_array(
-        users.ids.to_numpy(zero_copy_only=False).astype(object), hash_key=key, categorize=False
-    )
-    item_hash = pd.util.hash_array(
-        items.ids.to_numpy(zero_copy_only=False).astype(object), hash_key=key, categorize=False
+    user_hash, item_hash = (
+        pd.util.hash_array(ids.ids.to_numpy(zero_copy_only=False).astype(object), hash_key=key, categorize=False)
+        for ids in (users, items)
     )
     mixed = _mix(user_hash[interactions.user_nums] ^ _mix(item_hash[interactions.item_nums]))
-    draw = (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)  # uniform in [0, 1)
-    return _parts(draw >= 1 - (1 - test_fraction) * (1 - validation_fraction), draw >= test_fraction)
+    return (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
