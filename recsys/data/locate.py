@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from recsys import columns as c
 from recsys.artefacts import ArtefactRef, file_sha256, read_manifest
 from recsys.data.rawfiles import blocks, prepare
+from recsys.data.reading import Reading
 from recsys.data.sources.base import RawFile
-from recsys.data.staging import Reading
 from recsys.errors import MarqueeError
 
 MOST = 10_000
@@ -101,11 +101,11 @@ class _Search:
     def through(self, reading: Reading, scratch: Path) -> None:
         """Look through one file."""
         try:
-            path = prepare(reading.file, scratch).path
+            text = prepare(reading.file, scratch)
         except (MarqueeError, OSError):
             return
         users, items = (pa.array({_bare(v) for v in self.rows[n].to_pylist()}) for n in (c.USER_ID, c.ITEM_ID))
-        for first, lines in _lines(path):
+        for first, lines in _lines(text.path):
             split = pc.split_pattern(lines, reading.delimiter)
             values = {name: _field(split, position) for name, position in reading.positions.items()}
             there = pc.and_(
@@ -117,6 +117,8 @@ class _Search:
             for n, offset in enumerate(at):
                 line = _Line(reading.file.name, first + int(offset), {name: v[n] for name, v in picked.items()})
                 self.found[_bare(line.values[c.USER_ID]), _bare(line.values[c.ITEM_ID])].append(line)
+        if text.copied:
+            text.path.unlink()
 
     def answer(self) -> list[tuple[str, int] | None]:
         """File and line per row; each line is given once."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recsys import columns as c
-from recsys.data.staging import Column, Columns, Staging
+from recsys.data.reading import Column, Columns
+from recsys.data.staging import Staging
 
 STAGED = "staged_ratings"
 _EARLIEST, _LATEST = -62_135_596_800_000_000, 253_402_300_799_000_000

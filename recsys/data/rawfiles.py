@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ class TextFile:
     lines: int
     """Lines with something in them, the header included."""
     has_quotes: bool
+    copied: bool
+    """Whether it is a copy in the scratch folder, to be removed once it has been read."""
     remark: str = ""
     """What had to be done to it, for a person to know."""
 
@@ -76,11 +79,13 @@ def prepare(raw: RawFile, scratch: Path) -> TextFile:
             remarks.append(f"read as {'Latin-1' if encoding == 'cp1252' else encoding.upper()}")
         if _odd_line_ends(scan):
             remarks.append("line ends made uniform")
-        path = _normalised(path, encoding, scratch / f"{len(list(scratch.iterdir()))}.normal")
+        unpacked, path = path, _normalised(path, encoding, _fresh(scratch))
+        if unpacked != raw.path:
+            unpacked.unlink()
         scan = _scan(path)
     if not scan.filled:
         raise SourceError("the file is empty", where=raw.where, remedy="check what wrote it, and bring it again")
-    return TextFile(path, raw.name, raw.where, scan.filled, scan.quotes > 0, ", ".join(remarks))
+    return TextFile(path, raw.name, raw.where, scan.filled, scan.quotes > 0, path != raw.path, ", ".join(remarks))
 
 
 def first_line(file: TextFile) -> str:
@@ -112,6 +117,10 @@ def _refuse_empty(path: Path, raw: RawFile) -> None:
         raise SourceError("the file is empty", where=raw.where, remedy="check what wrote it, and bring it again")
 
 
+def _fresh(scratch: Path) -> Path:
+    return scratch / f"{uuid.uuid4().hex}.copy"
+
+
 def _unpacked(raw: RawFile, scratch: Path) -> Path:
     """The file itself, or an unpacked copy of it."""
     suffix = Path(raw.name).suffix.lower()
@@ -119,7 +128,7 @@ def _unpacked(raw: RawFile, scratch: Path) -> Path:
         if not raw.path.is_file():
             raise SourceError("there is no such file", where=raw.where, remedy="mend the path under [source]")
         return raw.path
-    target = scratch / f"{len(list(scratch.iterdir()))}.unpacked"
+    target = _fresh(scratch)
     try:
         with ExitStack() as stack:
             source: IO[bytes] = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from recsys import columns as c
+from recsys.data.reading import Column, Columns, Projection
 from recsys.data.sources.base import RawTable
-from recsys.data.staging import Column, Columns, Projection, Staging
+from recsys.data.staging import Staging
 
 STAGED = "staged_titles"
 MOST_TAGS = 20

@@ -336,6 +336,31 @@ def test_every_line_is_a_row_or_a_reject_in_a_large_file(bench: Bench):
     assert [row["line"] for row in table(done, "rejects")] == [2, 1_236, 100_001, 200_001]
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(
+        st.one_of(
+            st.integers(0, 99).map(lambda n: f"{n}D7D4.5D964982703".encode()),
+            st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"").replace(b"\r", b"")),
+            st.text("0\"'aD\\;: ", max_size=9).map(str.encode),
+        ),
+        max_size=30,
+    ),
+    name=st.sampled_from(["r.csv", "r.tsv"]),
+)
+def test_whatever_a_file_holds_no_line_is_lost(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], name: str):
+    bench = Bench(tmp_path_factory.mktemp("fuzz"))
+    delimiter = {"r.csv": b",", "r.tsv": b"\t"}[name]
+    good = [b"u%d,i,4,964982703".replace(b",", delimiter) % n for n in range(40)]
+    rows = [HEADER.strip().encode().replace(b",", delimiter), *good, *(line.replace(b"D", delimiter) for line in lines)]
+    done = bench.ingest(ratings=str(bench.write(name, b"\n".join(rows) + b"\n")))
+    kept = {row["user_id"] for row in table(done, "ratings")}
+    assert {f"u{n}" for n in range(40)} <= kept
+    if name == "r.tsv" or not any(b'"' in line for line in lines):
+        filled = sum(1 for line in rows if line)
+        assert done.rows + done.rejected == filled - 1
+
+
 def test_a_stray_quote_swallows_no_row_of_a_tsv(bench: Bench):
     text = 'user_id\titem_id\trating\na"b\t1\t4\n"c\t2\t5\nd\t3\t4\ne"\t4\t3\n'
     done = bench.ingest(ratings=str(bench.write("r.tsv", text)))
@@ -659,7 +684,7 @@ def test_a_failed_ingestion_changes_nothing(bench: Bench):
 
 
 def test_many_row_groups_hold_the_same_rows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("recsys.data.ingest.ROW_GROUP", 1_000)
+    monkeypatch.setattr("recsys.data.dataset_files.ROW_GROUP", 1_000)
     lines = [f"{n % 700},{n},4,{100 + n}" for n in range(70_000)]
     done = bench.ingest(ratings=str(bench.write("r.csv", HEADER + "\n".join(lines))))
     file = pq.ParquetFile(done.dataset.file("ratings.parquet"))

@@ -1,0 +1,190 @@
+"""The three files of a dataset, made of a source's tables: ratings, titles, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recsys import columns as c
+from recsys.artefacts import open_parquet_writer
+from recsys.data import ratings_sql, titles_sql
+from recsys.data.locate import find_lines
+from recsys.data.sources.base import Note, Tables
+from recsys.data.staging import Staging, staging
+from recsys.errors import SourceError
+
+ROW_GROUP = 262_144
+FILES = ("ratings.parquet", "titles.parquet", "rejects.parquet")
+
+Progress = Callable[[int, int | None], None]
+"""Hears of rows written, and of how many there are where that is known."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Dataset files in the scratch folder, and what is to be said of them."""
+
+    rows: dict[str, int]
+    summary: dict[str, Any]
+
+
+def make_files(
+    tables: Tables, scratch: Path, *, note: Note, progress: Progress | None = None, threads: int | None = None
+) -> Made:
+    """Read a source's tables and write :data:`FILES` into a scratch folder.
+
+    Raises:
+        SourceError: a file is missing, empty, damaged or lacks a column; or not one rating can be read.
+    """
+    with staging(scratch, note, threads=threads) as stage:
+        note(f"reading {', '.join(file.name for file in tables.ratings.files[:4])}")
+        stage.load(ratings_sql.STAGED, tables.ratings, ratings_sql.project)
+        rows, found = ratings_sql.settle(stage)
+        if found.rows == 0:
+            raise _none_readable(stage, tables)
+        _say(found, note)
+        _reject_unreadable(stage)
+        _write_ratings(stage, rows, found.rows, scratch / "ratings.parquet", progress)
+        titles = _write_titles(stage, tables, scratch / "titles.parquet")
+        rejects = _write_rejects(stage, scratch / "rejects.parquet")
+        summary = _summary(stage, tables, found)
+    return Made({"ratings": found.rows, "titles": titles, "rejects": rejects}, summary)
+
+
+def _summary(stage: Staging, tables: Tables, found: ratings_sql.Found) -> dict[str, Any]:
+    return {
+        "reading": [asdict(reading) | {"number": n} for n, reading in stage.readings.items()],
+        "timestamp_unit": found.unit,
+        "has_titles": tables.titles is not None,
+        "ordered": found.ordered,
+        "implicit": found.implicit,
+    }
+
+
+def _say(found: ratings_sql.Found, note: Note) -> None:
+    if found.implicit:
+        note("there are no rating values: every row counts as positive")
+    if found.unit not in (None, "seconds"):
+        note(f"timestamps are in {found.unit}")
+    if not found.ordered:
+        note("there is no order in time: the split will be random")
+
+
+def _none_readable(stage: Staging, tables: Tables) -> SourceError:
+    _reject_unreadable(stage)
+    file, line, column, reason = stage.one(
+        'SELECT file, line, "column", reason FROM rejects WHERE "table" = \'ratings\' ORDER BY file, line LIMIT 1'
+    )
+    at = f"{file} line {line}" if line is not None else str(file)
+    return SourceError(
+        f"not one row of the ratings could be read; {at}: {column}: {reason}",
+        where=tables.ratings.files[0].where,
+        remedy="check that the file is what [source] says it is",
+    )
+
+
+_REASONS = f"""CASE fault
+    WHEN 'quote' THEN 'a quote is opened and not closed'
+    WHEN 'no_rating' THEN 'the rating is missing'
+    WHEN '{c.RATING}' THEN 'not a number'
+    WHEN '{c.TIMESTAMP}' THEN 'not a time: neither a number nor an ISO 8601 date'
+    ELSE 'the id is empty' END"""
+_COLUMNS = f"""CASE fault WHEN 'quote' THEN '{c.USER_ID}' WHEN 'no_rating' THEN '{c.RATING}' ELSE fault END"""
+
+
+def _reject_unreadable(stage: Staging) -> None:
+    """Add the staged rows that cannot be read to the rejects, with their lines where the files have lines."""
+    stage.name_files()
+    bad = stage.con.sql(f"""
+        SELECT u.file, f.name, user_id, item_id, {_COLUMNS} AS "column", left(raw, 300) AS raw, {_REASONS} AS reason
+        FROM unreadable u JOIN file_names f USING (file) ORDER BY ALL""").to_arrow_table()
+    if not len(bad):
+        return
+    lines = pa.chunked_array([find_lines(stage.readings, bad, stage.scratch)])
+    stage.con.register("bad_rows", bad.append_column("line", lines))
+    stage.con.execute("""INSERT INTO rejects SELECT 'ratings', name, line, "column", raw, reason FROM bad_rows""")
+    stage.con.unregister("bad_rows")
+
+
+def _write_ratings(stage: Staging, rows: str, total: int, path: Path, progress: Progress | None) -> None:
+    query = f"SELECT * FROM ({rows}) ORDER BY user_id, us NULLS FIRST, item_id, rating NULLS FIRST"
+    _write(stage, query, path, c.RATINGS, (c.USER_ID, c.TIMESTAMP, c.ITEM_ID), total, progress)
+
+
+def _write_titles(stage: Staging, tables: Tables, path: Path) -> int:
+    if tables.titles is None:
+        _write(stage, None, path, c.TITLES, (c.ITEM_ID,))
+        return 0
+    stage.load(titles_sql.STAGED, tables.titles, titles_sql.projection(tables.titles))
+    if tables.links is not None:
+        stage.load("staged_links", tables.links, titles_sql.project_links)
+    if tables.tags is not None:
+        stage.load("staged_tags", tables.tags, titles_sql.project_tags)
+    if tables.credits is not None:
+        plain = stage.con.sql(
+            f"SELECT DISTINCT ON (item_id) item_id, title, year FROM {titles_sql.STAGED} ORDER BY ALL"
+        )
+        stage.con.register("staged_credits", tables.credits(plain.to_arrow_table()))
+    stage.name_files()
+    query = titles_sql.settle(
+        stage,
+        links=tables.links is not None,
+        tags=tables.tags is not None,
+        credits=tables.credits is not None,
+    )
+    return _write(stage, query, path, c.TITLES, (c.ITEM_ID,))
+
+
+def _write_rejects(stage: Staging, path: Path) -> int:
+    return _write(stage, "SELECT * FROM rejects ORDER BY ALL", path, c.QUARANTINE, ())
+
+
+def _write(
+    stage: Staging,
+    query: str | None,
+    path: Path,
+    schema: pa.Schema,
+    order: tuple[str, ...],
+    total: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Stream a query into Parquet, in row groups of one size: equal rows, equal bytes."""
+    done = 0
+    with open_parquet_writer(path, schema, sorted_by=order) as writer:
+        if query is None:
+            writer.write_table(schema.empty_table())
+            return 0
+        for group in _groups(stage.con.sql(query).to_arrow_reader(1 << 16)):
+            writer.write_table(_typed(group, schema), row_group_size=ROW_GROUP)
+            done += len(group)
+            if progress is not None:
+                progress(done, total)
+        if done == 0:
+            writer.write_table(schema.empty_table())
+    return done
+
+
+def _groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """A stream of batches as tables of exactly :data:`ROW_GROUP` rows, the last one smaller."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in reader:
+        held.append(batch)
+        count += len(batch)
+        while count >= ROW_GROUP:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, ROW_GROUP).combine_chunks()
+            held = table.slice(ROW_GROUP).to_batches()
+            count -= ROW_GROUP
+    if count:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if "us" in table.column_names:
+        table = table.rename_columns([c.TIMESTAMP if name == "us" else name for name in table.column_names])
+    return pa.table([table[field.name].cast(field.type) for field in schema], schema=schema)
