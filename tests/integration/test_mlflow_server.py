@@ -146,6 +146,7 @@ def test_a_registered_model_loads_and_serves_with_nothing_of_ours_but_what_it_br
         "MLFLOW_TRACKING_URI": server.uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "PYTHONSAFEPATH": "1",
+        "TMPDIR": str(tmp_path),  # where MLflow leaves what it downloads
     }
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
