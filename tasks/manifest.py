@@ -30,6 +30,7 @@ def write_run_manifest(
     records = stage_records(run)
     ended = datetime.now(UTC)
     by_stage = {record.stage: record for record in records}
+    tracking = by_stage.get("tracking")
     validated = _summary(by_stage.get("validate"))
     evaluation = _summary(by_stage.get("evaluate"))
     manifest = {
@@ -43,7 +44,7 @@ def write_run_manifest(
         "code_version": code_version(),
         "seed": run.config.seed,
         "home": str(run.home.resolve()),
-        "configuration": run.config.model_dump(mode="json"),
+        "configuration": run.config.model_dump(mode="json", exclude={"tracking": {"uri"}}),  # it may hold a password
         "stages": [record.model_dump(mode="json") for record in records],
         "reused": [record.stage for record in records if record.reused],
         "rows": {record.stage: record.rows for record in records if record.rows is not None},
@@ -58,7 +59,7 @@ def write_run_manifest(
         "lists": _summary(by_stage.get("recommend")),
         "publication": None if publication is None else publication.model_dump(mode="json", exclude={"previous"}),
         "served": _served(run),
-        "tracking": {"run_id": run.tracking_run_id, "uri": run.config.tracking.uri},
+        "tracking": {} if tracking is None else tracking.details,
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     write_text(run.folder / "run_manifest.json", text)
