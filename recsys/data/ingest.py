@@ -29,6 +29,8 @@ from recsys.errors import MarqueeError, SourceError
 
 READER_VERSION = 1
 """Raise when the same files would be read into something else."""
+_ROOM, _LEAST_ROOM = 4, 100 << 20
+"""Bytes of disk per byte of source that an ingestion takes while it runs; and the least that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def ingest(
     known = _known(store, identity)
     if known is not None:
         return known
-    with scratch_folder(home) as scratch, _explaining(home):
+    with scratch_folder(home) as scratch, _explaining(home, located):
         made = make_files(located.tables(scratch), scratch, note=note, progress=progress, threads=threads)
         summary = _summary(located, identity, made)
         dataset = _keep_dataset(store, scratch, made.rows, summary, clock)
@@ -120,17 +122,17 @@ def scratch_folder(home: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _explaining(home: Path) -> Iterator[None]:
+def _explaining(home: Path, located: Located) -> Iterator[None]:
     """Say what a full disk or a failing reader means, in place of their own words."""
     try:
         yield
     except (OSError, duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        free = shutil.disk_usage(home).free
-        text = " ".join(str(error).split())[:300]
+        needed = max(_LEAST_ROOM, _ROOM * sum(path.stat().st_size for path in located.files))
         raise MarqueeError(
-            f"the data could not be brought in ({text}); {free >> 20} MB are free on that disk",
+            f"the data could not be brought in ({' '.join(str(error).split())[:300]})",
             where=str(home),
-            remedy="if the disk is full, make room (twice the size of the source) or set home to another disk",
+            remedy=f"about {needed >> 20:,} MB are needed there and {shutil.disk_usage(home).free >> 20:,} MB are free: "
+            "make room, or set home to another disk",
         ) from error
 
 

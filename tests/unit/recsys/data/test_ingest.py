@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -681,6 +683,30 @@ def test_a_failed_ingestion_changes_nothing(bench: Bench):
     before = store.latest("dataset")
     bench.fails(HEADER + "broken\n", "bad.csv")
     assert store.latest("dataset") == before
+
+
+def test_a_full_disk_is_told_with_the_file_and_the_room_that_is_needed(bench: Bench):
+    lines = (f"{n % 700},{n},4,{100 + n}" for n in range(150_000))
+    path = bench.write("r.csv", HEADER + "\n".join(lines))
+    script = f"""
+import resource, signal
+from pathlib import Path
+from recsys.config import SourceConfig
+from recsys.data.ingest import ingest
+from recsys.errors import MarqueeError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    ingest(SourceConfig(kind="files", ratings={str(path)!r}), Path({str(bench.folder / "home")!r}))
+except MarqueeError as error:
+    print(error.exit_code, error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("1 ")
+    assert "staging.duckdb" in done.stdout
+    assert "MB are needed there and" in done.stdout
+    assert list((bench.folder / "home" / "tmp").iterdir()) == []
+    assert ArtefactStore(bench.folder / "home").latest("dataset") is None
 
 
 def test_many_row_groups_hold_the_same_rows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
