@@ -131,8 +131,10 @@ def _explaining(home: Path, located: Located) -> Iterator[None]:
         raise MarqueeError(
             f"the data could not be brought in ({' '.join(str(error).split())[:300]})",
             where=str(home),
-            remedy=f"about {needed >> 20:,} MB are needed there and {shutil.disk_usage(home).free >> 20:,} MB are free: "
-            "make room, or set home to another disk",
+            remedy=(
+                f"about {needed >> 20:,} MB are needed there and {shutil.disk_usage(home).free >> 20:,} MB are free:"
+                " make room, or set home to another disk"
+            ),
         ) from error
 
 
