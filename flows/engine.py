@@ -26,6 +26,9 @@ from tasks.run import Run
 
 logger = logging.getLogger("marquee")
 
+LOG = "log.txt"
+"""A run's log, in its folder."""
+
 Handle = Any
 """What :meth:`Steps.submit` gives: a result to be."""
 
@@ -107,7 +110,7 @@ class Outcome:
     @property
     def log(self) -> Path:
         """Where everything was written down."""
-        return self.run.folder / "log.txt"
+        return self.run.folder / LOG
 
 
 _witness: ContextVar[Callable[[Outcome], None]] = ContextVar("witness", default=lambda _: None)
@@ -124,12 +127,14 @@ def perform(chain: Chain, config: Config, run_date: date | None = None) -> dict[
     with ExitStack() as around:
         try:
             around.enter_context(lock.hold(config.home, run.run_id))
-            around.enter_context(logged(run.folder / "log.txt"))
+            around.enter_context(logged(run.folder / LOG))
             around.enter_context(stoppable())
             steps = around.enter_context(_steps())
             result = chain(run, steps)
         except BaseException as error:
             logger.exception("the run failed")
+            if (run.folder / LOG).is_file():
+                error.add_note(f"The run's log is {run.folder / LOG}.")
             _witness.get()(Outcome(run, {}, error=error))
             raise
     _witness.get()(Outcome(run, result))

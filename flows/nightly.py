@@ -6,7 +6,7 @@ Reads as a table of contents; what a step does is the business of ``tasks`` and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from typing import Any
 
@@ -106,7 +106,7 @@ def train(run: Run, steps: Steps, validated: Any) -> Any:
 
 def train_models(run: Run, steps: Steps, split: Any) -> Trained:
     """The autoencoder beside the content CNN, the closed-form baselines as cores allow, then NCF over them."""
-    with live_tracking(run):
+    with live_tracking(run) if run.tracking_run_id else nullcontext():
         autoencoder, content = steps.submit(train_autoencoder, run, split), steps.submit(train_content_cnn, run, split)
         if not _cores_to_spare(run):
             steps.gather(autoencoder, content)

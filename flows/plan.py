@@ -67,8 +67,8 @@ class _DrySteps:
         self.plan: list[PlannedStep] = []
 
     def call(self, task: Any, *args: Any, **kwargs: Any) -> Any:
-        name = task.fn.__name__
-        if name in _ACTS:
+        name = task.name
+        if task.fn.__name__ in _ACTS:
             return self._note(PlannedStep(name, "always done"))
         if _UNKNOWN in _inputs((*args, *kwargs.values())):
             return self._note(PlannedStep(name, "would run, unless its inputs come out as before"))

@@ -308,7 +308,7 @@ def _file(home: Path) -> Path:
 def _read(home: Path) -> Servers:
     try:
         return Servers.model_validate_json(_file(home).read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (OSError, ValidationError):  # never started, or home is no directory
         return Servers()
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import typer
 
 from flows.cli import look, models, nights, service
-
-if TYPE_CHECKING:
-    from recsys.errors import MarqueeError
 
 app = typer.Typer(
     name="marquee",
@@ -51,17 +48,15 @@ def run(arguments: list[str]) -> int:
 def _told(error: Exception, as_json: bool) -> int:
     from recsys.errors import MarqueeError
 
+    where = " ".join(getattr(error, "__notes__", ()))  # a run's log, which has the traceback
     if isinstance(error, MarqueeError):
-        return _fail(_paragraph(error), error.exit_code, as_json)
-    from flows.cli.session import keep_traceback
+        return _fail(f"{error} {where}", error.exit_code, as_json)
+    if not where:
+        from flows.cli.session import keep_traceback
 
-    log = keep_traceback("".join(traceback.format_exception(error)))
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return _fail(f"Unexpected: {text[:500]}. What was served is untouched. The traceback is in {log}.", 1, as_json)
-
-
-def _paragraph(error: MarqueeError) -> str:
-    return " ".join(str(error).split())
+        where = keep_traceback("".join(traceback.format_exception(error)))
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return _fail(f"Unexpected: {text}. What was served is untouched. {where}", 1, as_json)
 
 
 def _usage_paragraph(error: typer.TyperException) -> str:
@@ -72,6 +67,7 @@ def _usage_paragraph(error: typer.TyperException) -> str:
 
 
 def _fail(text: str, code: int, as_json: bool) -> int:
+    text = " ".join(text.split())
     print(text, file=sys.stderr)
     if as_json:
         print(json.dumps({"error": text, "exit_code": code}, ensure_ascii=False))

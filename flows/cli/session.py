@@ -61,11 +61,14 @@ def start(config: Path | None, home: Path | None, as_json: bool, **overrides: An
 
 
 def keep_traceback(text: str) -> str:
-    """Write an unexpected failure's traceback down; gives where."""
-    _traceback_file.parent.mkdir(parents=True, exist_ok=True)
-    with _traceback_file.open("a", encoding="utf-8") as log:
-        log.write(text + "\n")
-    return str(_traceback_file)
+    """Write an unexpected failure's traceback down; says where it is."""
+    try:
+        _traceback_file.parent.mkdir(parents=True, exist_ok=True)
+        with _traceback_file.open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+    except OSError as error:
+        return f"The traceback could not be kept: {error}."
+    return f"The traceback is in {_traceback_file}."
 
 
 def command_path(error: Exception) -> str:

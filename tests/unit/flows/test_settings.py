@@ -100,7 +100,7 @@ def test_a_fault_in_the_file_is_one_paragraph(tmp_path: Path, text: str, words: 
 def test_a_fault_in_the_environment_names_the_variable() -> None:
     with pytest.raises(ConfigError, match="MARQUEE_NCF__EPOCS in the environment: unknown key epocs"):
         load_config(environment={"MARQUEE_NCF__EPOCS": "3"})
-    with pytest.raises(ConfigError, match="MARQUEE_NCF__EPOCHS in the environment: epochs in .ncf. is 'x'"):
+    with pytest.raises(ConfigError, match=r"MARQUEE_NCF__EPOCHS in the environment: epochs in \[ncf\] is 'x'"):
         load_config(environment={"MARQUEE_NCF__EPOCHS": "x"})
     with pytest.raises(ConfigError, match="MARQUEE_SEED__X in the environment"):
         load_config(environment={"MARQUEE_SEED__X": "1"})
@@ -126,10 +126,12 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 @given(st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\0="), max_size=12), st.text()))
 def test_no_environment_breaks_anything_but_by_a_told_fault(variables: dict[str, str]) -> None:
     environment = {f"MARQUEE_{name}": value for name, value in variables.items() if name != "CONFIG"}
+    told = ""
     try:
         load_config(environment=environment)
     except ConfigError as fault:
-        assert "\n" not in str(fault).replace("\\n", "")
+        told = str(fault)
+    assert "\n" not in told
 
 
 def test_everything_that_libraries_write_lies_under_home(tmp_path: Path) -> None:

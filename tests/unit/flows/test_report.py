@@ -1,0 +1,124 @@
+"""A run's manifest as people read it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows import report, views
+
+MANIFEST: dict[str, Any] = {
+    "run_id": "r1",
+    "run_date": "2026-11-24",
+    "stages": [
+        {"stage": "ingest", "rows": 100_000, "seconds": 1.26, "reused": True, "error": None},
+        {"stage": "ncf", "rows": None, "seconds": 61.0, "reused": False, "error": None},
+        {"stage": "export", "rows": None, "seconds": 0.0, "reused": False, "error": "disk full"},
+    ],
+    "quarantined": 3,
+    "metrics": {
+        "popularity": {"ndcg_at_10": 0.1, "coverage_at_10": 0.01},
+        "ncf": {"ndcg_at_10": 0.31234, "coverage_at_10": 0.4},
+        "ease": {"ndcg_at_10": 0.29, "coverage_at_10": None},
+    },
+    "decision": {"outcome": "promote", "winner": "ncf", "reason": "better by 0.02"},
+    "publication": {"generation": "abc", "rows": 18_860, "path": "/x", "model_version": "4"},
+    "tracking": {"run_id": "m1"},
+}
+
+
+def test_stages_are_rows_with_their_time() -> None:
+    assert report.stage_rows(MANIFEST) == [
+        {"stage": "ingest", "rows": "100,000", "time": "1.3 s", "": "reused"},
+        {"stage": "ncf", "rows": "", "time": "1 min 01 s", "": ""},
+        {"stage": "export", "rows": "", "time": "0.0 s", "": "failed"},
+    ]
+
+
+def test_models_are_ranked_and_the_winner_marked() -> None:
+    rows = report.metric_rows(MANIFEST)
+    assert [row["model"] for row in rows] == ["ncf ★", "ease", "popularity"]
+    assert rows[0] == {"model": "ncf ★", "ndcg_at_10": "0.3123", "coverage_at_10": "0.4000"}
+    assert rows[1]["coverage_at_10"] == ""
+    assert report.metric_rows({}) == []
+    assert report.metric_rows({"metrics": {"a": {"auc": 0.5}}}) == [{"model": "a", "auc": "0.5000"}]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words", "kept"),
+    [
+        ("promote", "A new champion: because", False),
+        ("first", "The first champion: because", False),
+        ("keep", "The champion is kept: because", True),
+        ("unchanged", "The champion again: because", False),
+    ],
+)
+def test_the_decision_is_told_with_its_reason(outcome: str, words: str, kept: bool) -> None:
+    manifest = {"decision": {"outcome": outcome, "reason": "because"}}
+    assert report.decision_line(manifest) == words
+    assert report.kept(manifest) is kept
+
+
+def test_a_run_that_did_not_decide_says_so() -> None:
+    assert "No decision" in report.decision_line({"decision": None})
+    assert report.kept({"decision": None}) is False
+
+
+def test_the_markdown_names_what_was_published_and_where_to_look() -> None:
+    text = report.markdown(MANIFEST)
+    assert "A new champion: better by 0.02" in text
+    assert "3 rows quarantined" in text
+    assert "`abc`: 18,860 rows" in text
+    assert "run `m1`" in text
+    linked = {**MANIFEST, "tracking": {"url": "http://127.0.0.1:5000/#/x"}}
+    assert "](http://127.0.0.1:5000/#/x)" in report.markdown(linked)
+
+
+def test_cells_and_records_read_well() -> None:
+    assert [views.cell(v) for v in (None, 0.12345, {"a": 0.5}, [1, "b"], "x")] == [
+        "",
+        "0.1235",
+        "a 0.5000",
+        "1, b",
+        "x",
+    ]
+    text = io.StringIO()
+    views.record_view(Console(file=text, width=80), {"version": "3", "[b]": "[i]x"})
+    assert text.getvalue().splitlines() == ["version            3", "[b]                [i]x"]
+
+
+def test_a_comparison_shows_both_and_the_interval() -> None:
+    text = io.StringIO()
+    comparison = {
+        "a": {"version": "1", "family": "ease"},
+        "b": {"version": "2", "family": "ncf"},
+        "metrics": {"ndcg_at_10": (0.3, 0.32), "mrr_at_10": (None, 0.4)},
+        "metric": "ndcg_at_10",
+        "users": 943,
+        "difference": 0.02,
+        "low": 0.01,
+        "high": 0.03,
+        "confidence": 0.95,
+        "verdict": "version 2 is better than version 1",
+        "notes": ("other nights",),
+    }
+    views.comparison_view(Console(file=text, width=100), comparison)
+    shown = text.getvalue()
+    assert "version 1 (ease)" in shown
+    assert "0.3000" in shown
+    assert "ndcg_at_10: +0.0200 [+0.0100, +0.0300] at 95%, 943 users, b less a" in shown
+    assert "Note: other nights" in shown
+
+
+def test_runs_are_listed_with_their_figures() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=120)
+    run = {"run_id": "r", "run_date": "2026-11-24", "status": "FINISHED", "seconds": 125.0}
+    views.runs_view(console, [{**run, "metrics": {"ndcg_at_10": 0.3}}, {**run, "seconds": None, "metrics": {}}])
+    assert "2 min 05 s" in text.getvalue()
+    assert "0.3000" in text.getvalue()
+    views.runs_view(console, [])
+    assert "`marquee nightly` makes one" in text.getvalue()
