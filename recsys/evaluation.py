@@ -195,7 +195,7 @@ def _lists(
 def activity_groups(lengths: Longs, n_groups: int = 4) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     """Users in up to ``n_groups`` groups of about the same size by history length: [m] places, and their ranges."""
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, n_groups + 1)[1:-1], method="lower"))
-    raw = np.searchsorted(edges, lengths, side="right")
+    raw = np.searchsorted(edges, lengths, side="left")
     present, groups = np.unique(raw, return_inverse=True)
     names = []
     for place in range(len(present)):
