@@ -134,8 +134,8 @@ class ContentConfig(Section):
 class NcfConfig(Section):
     """Neural collaborative filtering: the second stage."""
 
-    candidates: int = Field(default=200, ge=20)
-    """Titles per user that the towers retrieve for it to rank."""
+    candidates: int | None = Field(default=None, ge=20)
+    """Titles per user that the towers retrieve for it to rank (None: 200 with order, 100 without)."""
     hidden_size: int = Field(default=64, ge=4)
     """Width of the MLP's first layer."""
     epochs: int = Field(default=20, ge=1)

@@ -16,9 +16,10 @@ import numpy as np
 
 from recsys.errors import ArtefactError
 from recsys.families import family_of, load_scorer
-from recsys.histories import Bools, Floats, Histories, Ints
+from recsys.histories import Bools, Floats, Histories, Ints, Longs
+from recsys.pairs import ndcg_at_10
 from recsys.scoring import Scorer
-from recsys.topk import mask_seen, top_k
+from recsys.topk import top_k
 
 AUTOENCODER, CONTENT = "user_autoencoder", "content_cnn"
 """Towers with a part of their own: the one gives the vectors, the other scores titles that nobody rated."""
@@ -56,7 +57,7 @@ class Blend:
     weights: Mapping[str, float]
     """Tower → weight. Towers left out, or at 0, retrieve nothing but are still features of the second stage."""
     cold: Bools
-    """[n_items] titles without any interaction."""
+    """[n_items] titles that nobody liked."""
 
     @property
     def n_items(self) -> int:
@@ -154,7 +155,7 @@ def fit_blend(towers: Mapping[str, Scorer], cold: Bools, histories: Histories, t
 
     Args:
         towers: fitted on ``histories``.
-        cold: [n_items] titles without any interaction in them.
+        cold: [n_items] titles that nobody liked in them.
         histories: what came before.
         targets: what should be recommended; the towers have not seen it.
     """
@@ -175,7 +176,7 @@ class _Trial:
     """Tower → [n_users, m], -inf where a user has fewer."""
     wanted: Bools
     """[n_users, m]"""
-    n_targets: Ints
+    n_targets: Longs
 
     @classmethod
     def of(cls, blend: Blend, histories: Histories, targets: Histories) -> _Trial:
@@ -193,7 +194,7 @@ class _Trial:
                 kept = np.take_along_axis(values, np.maximum(shortlist, 0), axis=1)
                 found[name].append(np.where(shortlist >= 0, kept, -1e3).astype(np.float32))
         zscores = {name: np.concatenate(parts) for name, parts in found.items()}
-        return cls(zscores, np.concatenate(wanted), targets.lengths.astype(np.int32))
+        return cls(zscores, np.concatenate(wanted), targets.lengths)
 
     def search(self, weights: dict[str, float]) -> dict[str, float]:
         """Two rounds over the towers, each trying the steps, keeping what helps."""
@@ -224,21 +225,4 @@ def _shortlist(scored: Scored, warm: Bools, width: int) -> Ints:
         best, found = top_k(np.where(scored.unseen & warm, values, -np.inf).astype(np.float32), SEARCH_DEPTH)
         users, places = np.nonzero(np.isfinite(found))
         good[users, best[users, places]] = 1
-    return top_k(np.where(good > 0, good, -np.inf).astype(np.float32), min(width, good.shape[1]))[0]
-
-
-def ndcg_at_10(scores: Floats, wanted: Bools, n_targets: Ints) -> Floats:
-    """NDCG@10 per user over candidates, [n_users].
-
-    Args:
-        scores: [n_users, m], -inf for places without a candidate.
-        wanted: [n_users, m] which candidates are relevant.
-        n_targets: [n_users] all relevant titles, also those that are no candidates; at least 1.
-    """
-    k = min(10, scores.shape[1])
-    top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    best = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable"), axis=1)
-    discounts = 1 / np.log2(np.arange(2, 12))
-    ideal = np.concatenate([[0.0], np.cumsum(discounts)])
-    gained = np.take_along_axis(wanted, best, axis=1) @ discounts[:k]
-    return np.asarray(gained / ideal[np.minimum(n_targets, 10)], np.float32)
+    return top_k(np.where(good > 0, good, -np.inf).astype(np.float32), min(width, len(warm)))[0]

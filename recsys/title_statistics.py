@@ -49,7 +49,7 @@ class TitleStatistics:
     explicit: bool
     """Whether there were rating values: without them mean_rating is zero."""
     cold: Bools
-    """No interaction at all."""
+    """Nobody liked it: the towers that learn from interactions know nothing of it."""
     log_popularity: Floats
     """log(1 + positive interactions)."""
     trend: Floats
@@ -146,7 +146,7 @@ def title_statistics(histories: Histories, titles: pa.Table) -> TitleStatistics:
     return TitleStatistics(
         ordered=histories.ordered,
         explicit=bool(np.isfinite(histories.ratings).any()),
-        cold=np.bincount(histories.item_nums, minlength=histories.n_items) == 0,
+        cold=cold_titles(histories),
         log_popularity=np.log1p(positive).astype(np.float32),
         trend=_trend(histories),
         place=_place(histories),
@@ -157,6 +157,11 @@ def title_statistics(histories: Histories, titles: pa.Table) -> TitleStatistics:
         words=_tf_idf(_word_counts(titles, (columns.GENRES, columns.DIRECTORS, columns.CAST), MIN_WORD_TITLES)),
         followers=_followers(histories),
     )
+
+
+def cold_titles(histories: Histories) -> Bools:
+    """[n_items] titles that nobody liked."""
+    return np.asarray(np.bincount(histories.item_nums[histories.positive], minlength=histories.n_items) == 0)
 
 
 def _trend(histories: Histories) -> Floats:
@@ -196,13 +201,13 @@ def _mean_rating(histories: Histories) -> Floats:
     overall = values.mean()
     count = np.bincount(items, minlength=histories.n_items)
     total = np.bincount(items, weights=values, minlength=histories.n_items)
-    return ((total + RATING_SHRINKAGE * overall) / (count + RATING_SHRINKAGE)).astype(np.float32)
+    return np.asarray((total + RATING_SHRINKAGE * overall) / (count + RATING_SHRINKAGE), np.float32)
 
 
 def _years(titles: pa.Table) -> Floats:
     years = titles[columns.YEAR].to_numpy(zero_copy_only=False).astype(np.float32)
     known = np.isfinite(years)
-    return np.where(known, years, np.median(years[known]) if known.any() else 0).astype(np.float32)
+    return np.asarray(np.where(known, years, np.median(years[known]) if known.any() else 0), np.float32)
 
 
 def _word_counts(titles: pa.Table, names: tuple[str, ...], least: int) -> sparse.csr_matrix:

@@ -1,0 +1,312 @@
+"""The two stages as one model: towers score, their blend retrieves candidates, NCF ranks them.
+
+A network learns from one copy of the towers what came in the window after, and is applied to other copies, each with
+statistics of its own. Knows nothing of runs and artefacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.checkpoints import Checkpoints
+from recsys.config import NcfConfig
+from recsys.devices import Precision
+from recsys.errors import ArtefactError, TrainingError
+from recsys.features import Block, Standardiser, pair_features
+from recsys.first_stage import AUTOENCODER, BLOCK, CONTENT, Blend, fit_blend
+from recsys.histories import Bools, Floats, Histories, Ints, Longs
+from recsys.models.ncf import Ncf, NcfSettings
+from recsys.ncf_training import SMALL, train_ncf
+from recsys.pairs import Lesson, Pairs
+from recsys.scoring import Scorer
+from recsys.title_statistics import TitleStatistics, cold_titles, title_statistics
+from recsys.tracker import Tracker
+from recsys.vectors import Encoder, TextEncoder, VectorSpace, vector_space
+from recsys.weights import load_weights, save_weights
+
+LEARNERS = 20_000
+"""Most users that the network learns from, evenly spaced: the features of all are held in memory."""
+STANDARD_USERS = 2_000
+"""Users, evenly spaced, that features are standardised on."""
+
+
+@dataclass(frozen=True)
+class TowerCopy:
+    """One copy of the towers with all that belongs to it: from histories to candidates and raw features."""
+
+    blend: Blend
+    statistics: TitleStatistics
+    space: VectorSpace
+    n_candidates: int
+
+    @classmethod
+    def of(
+        cls,
+        blend: Blend,
+        histories: Histories,
+        titles: pa.Table,
+        *,
+        n_candidates: int,
+        reference: Floats | None = None,
+    ) -> TowerCopy:
+        """Fit what belongs to a copy on the histories that its towers were fitted on.
+
+        Args:
+            blend: of the copy's towers.
+            histories: what the towers were fitted on.
+            titles: metadata by title number.
+            n_candidates: titles per user to be ranked.
+            reference: vectors [n_items, d] of the copy that a network learned from; None: it learns from this one.
+        """
+        statistics = title_statistics(histories, titles)
+        space = vector_space(
+            _encoder(blend.towers),
+            _text(blend.towers),
+            histories.select(_spread(histories.lengths > 0, STANDARD_USERS)),
+            np.sqrt(np.expm1(statistics.log_popularity)),
+            statistics.cold,
+            reference,
+        )
+        return cls(blend, statistics, space, min(n_candidates, histories.n_items))
+
+    def describe(self, histories: Histories) -> Described:
+        """Candidates and raw features of a block of users."""
+        scored = self.blend.scored(histories)
+        candidates = self.blend.candidates(scored, self.n_candidates)
+        vectors = self.space.users(_encoder(self.blend.towers), histories)
+        block = Block(
+            histories, candidates, scored.scores, scored.zscores, scored.blend, scored.unseen,
+            vectors if vectors.shape[1] else None,
+        )  # fmt: skip
+        features = pair_features(block, self.statistics, self.space.for_features)
+        return Described(scored.blend, np.stack(list(features.values()), axis=2), tuple(features), candidates, vectors)
+
+    def standardiser(self, histories: Histories) -> Standardiser:
+        """The standardiser of this copy's features, from a sample of users."""
+        sample = histories.select(_spread(histories.lengths > 0, STANDARD_USERS))
+        parts = [self.describe(block) for _, block in sample.blocks(BLOCK)]
+        if not parts:
+            raise TrainingError("nobody has a history, so there is nothing to rank by")
+        raw, items = (np.concatenate(arrays) for arrays in zip(*((d.features, d.items) for d in parts), strict=True))
+        return Standardiser.fit(raw, items >= 0, parts[0].names)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A block of users as the first stage leaves them."""
+
+    blend: Floats
+    """[n_users, n_items]"""
+    features: Floats
+    """[n_users, k, n_features] raw."""
+    names: tuple[str, ...]
+    items: Ints
+    """[n_users, k]; -1 where there are fewer."""
+    users: Floats
+    """[n_users, d]"""
+
+    def pairs(self, standard: Standardiser) -> Pairs:
+        """As the network reads them.
+
+        Raises:
+            ArtefactError: the features are not those that the standardiser knows.
+        """
+        if self.names != standard.names:
+            raise ArtefactError(
+                f"the features are {', '.join(self.names)}, the network learned {', '.join(standard.names)}",
+                remedy="give it towers of the same names, over data of the same kind, as those it learned from",
+            )
+        there = self.items >= 0
+        features = standard.apply(self.features) * there[:, :, None]
+        blend = np.where(there, np.take_along_axis(self.blend, np.maximum(self.items, 0), axis=1), 0)
+        return Pairs(features, blend.astype(np.float32), self.items, self.users)
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """Towers, blend and NCF over one copy, as a Scorer."""
+
+    copy: TowerCopy
+    standard: Standardiser
+    ncf: Ncf
+
+    @classmethod
+    def of(
+        cls, ncf: Ncf, reference: Floats, blend: Blend, histories: Histories, titles: pa.Table, *, n_candidates: int
+    ) -> TwoStage:
+        """A network that learned from one copy of the towers, over another copy.
+
+        Args:
+            ncf: the network.
+            reference: ``copy.space.decoder`` of the copy that it learned from.
+            blend: of the other copy's towers.
+            histories: what those were fitted on.
+            titles: metadata by title number.
+            n_candidates: titles per user to be ranked.
+        """
+        copy = TowerCopy.of(blend, histories, titles, n_candidates=n_candidates, reference=reference)
+        return cls(copy, copy.standardiser(histories), ncf)
+
+    def over(self, towers: Mapping[str, Scorer], histories: Histories, titles: pa.Table) -> TwoStage:
+        """This network and these weights over another copy of the towers, fitted on ``histories``."""
+        cold = cold_titles(histories)
+        blend = Blend(towers, self.copy.blend.weights, cold)
+        k = self.copy.n_candidates
+        return TwoStage.of(self.ncf, self.copy.space.decoder, blend, histories, titles, n_candidates=k)
+
+    @property
+    def n_items(self) -> int:
+        """Number of titles scored."""
+        return self.copy.blend.n_items
+
+    def scores(self, histories: Histories) -> Floats:
+        """Scores [n_users, n_items]: the candidates by NCF, all others below them in the order of the blend."""
+        if not self.ncf.share:
+            return self.copy.blend.scores(histories)
+        parts = [self._ranked(block) for _, block in histories.blocks(BLOCK)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.n_items), np.float32)
+
+    def _ranked(self, histories: Histories) -> Floats:
+        described = self.copy.describe(histories)
+        logits = self.ncf.logits(described.pairs(self.standard), self.copy.space.tables)
+        users, places = np.nonzero(described.items >= 0)
+        lowest = np.where(described.items >= 0, logits, np.inf).min(axis=1, initial=0.0)[:, None]
+        scores = lowest - 1 - (described.blend.max(axis=1, keepdims=True) - described.blend)
+        scores[users, described.items[users, places]] = logits[users, places]
+        return np.asarray(scores, np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the whole: towers, statistics, vectors, network."""
+        self.copy.blend.save(folder)
+        self.copy.statistics.save(folder / "statistics.safetensors")
+        self.ncf.save(folder / "ncf")
+        arrays = {
+            **{name: getattr(self.copy.space, name) for name in _SPACE},
+            "mean": self.standard.mean,
+            "scale": self.standard.scale,
+        }
+        save_weights(folder, "TwoStage", {"names": list(self.standard.names), "n": self.copy.n_candidates}, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+        settings, arrays = load_weights(folder, "TwoStage")
+        statistics = TitleStatistics.load(folder / "statistics.safetensors")
+        space = VectorSpace(**{name: arrays[name] for name in _SPACE})
+        copy = TowerCopy(Blend.load(folder), statistics, space, settings["n"])
+        standard = Standardiser(tuple(settings["names"]), arrays["mean"], arrays["scale"])
+        return cls(copy, standard, Ncf.load(folder / "ncf"))
+
+
+def train_two_stage(
+    towers: Mapping[str, Scorer],
+    histories: Histories,
+    targets: Histories,
+    titles: pa.Table,
+    config: NcfConfig,
+    *,
+    seed: int,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    tracker: Tracker,
+    checkpoints: Checkpoints | None = None,
+) -> TwoStage:
+    """Choose the blend's weights and train the network on what came after ``histories``.
+
+    Args:
+        towers: name → tower, fitted on ``histories``; ``user_autoencoder`` and ``content_cnn`` give the vectors.
+        histories: what is known of every user.
+        targets: positive interactions of the window after, which no tower has seen.
+        titles: metadata by title number.
+        config: hyper-parameters; what is None adapts to order and size.
+        seed: of everything drawn.
+        device: cpu or cuda:N.
+        precision: of the network's forward passes.
+        tracker: hears parameters and epochs.
+        checkpoints: to go on from.
+
+    Returns:
+        The model over this copy. Use :meth:`TwoStage.over` for the copies that are measured and that serve.
+
+    Raises:
+        TrainingError: nobody has both a history and a target, or a loss is not finite.
+    """
+    learners = _spread((histories.lengths > 0) & (targets.lengths > 0), LEARNERS)
+    if not len(learners):
+        raise TrainingError(
+            "no user has both a history and something liked in the window after",
+            remedy="set a larger [split] validation_fraction, or a lower [ratings] positive_from",
+        )
+    cold = cold_titles(histories)
+    blend = fit_blend(towers, cold, histories, targets)
+    settings = resolve(config, ordered=histories.ordered, n_users=len(learners))
+    k = config.candidates or (200 if histories.ordered else 100)
+    tracker.params({"weights": dict(blend.weights), "candidates": k, **asdict(settings)})
+    copy = TowerCopy.of(blend, histories, titles, n_candidates=k)
+    standard = copy.standardiser(histories)
+    lesson = lesson_of(copy, standard, histories.select(learners), targets.select(learners))
+    ncf = train_ncf(
+        lesson,
+        copy.space.tables,
+        settings,
+        standard.names,
+        seed=seed,
+        device=device,
+        precision=precision,
+        tracker=tracker,
+        checkpoints=checkpoints,
+    )
+    return TwoStage(copy, standard, ncf)
+
+
+def resolve(config: NcfConfig, *, ordered: bool, n_users: int) -> NcfSettings:
+    """The hyper-parameters for data of this kind and size."""
+    rate, decay, dropout = (2e-3, 1e-3, 0.1) if ordered else (1e-3, 0.05, 0.2)
+    return NcfSettings(
+        hidden_size=config.hidden_size,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=rate if config.learning_rate is None else config.learning_rate,
+        weight_decay=decay if config.weight_decay is None else config.weight_decay,
+        dropout=dropout if config.dropout is None else config.dropout,
+        networks=max(config.seeds, 5) if n_users < SMALL else config.seeds,
+    )
+
+
+def lesson_of(copy: TowerCopy, standard: Standardiser, histories: Histories, targets: Histories) -> Lesson:
+    """Pairs of users with what they wanted."""
+    pairs, wanted = [], []
+    for start, block in histories.blocks(BLOCK):
+        pairs.append(copy.describe(block).pairs(standard))
+        rows = targets.select(slice(start, start + block.n_users))
+        goals = np.zeros((block.n_users, targets.n_items), np.bool_)
+        goals[rows.user_nums, rows.item_nums] = True
+        items = pairs[-1].items
+        wanted.append(np.take_along_axis(goals, np.maximum(items, 0), axis=1) & (items >= 0))
+    whole = Pairs(*(np.concatenate([getattr(part, field.name) for part in pairs]) for field in fields(Pairs)))
+    return Lesson(whole, np.concatenate(wanted), targets.lengths)
+
+
+def _encoder(towers: Mapping[str, Scorer]) -> Encoder | None:
+    tower = towers.get(AUTOENCODER)
+    return tower if isinstance(tower, Encoder) else None
+
+
+def _text(towers: Mapping[str, Scorer]) -> TextEncoder | None:
+    tower = towers.get(CONTENT)
+    return tower if isinstance(tower, TextEncoder) else None
+
+
+def _spread(whom: Bools, most: int) -> Longs:
+    """At most so many of the users, evenly spaced."""
+    users = np.flatnonzero(whom)
+    return users if len(users) <= most else users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
+
+
+_SPACE = tuple(field.name for field in fields(VectorSpace))
