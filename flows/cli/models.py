@@ -29,9 +29,10 @@ def runs(
     from flows.views import runs_view
 
     session = start(config, home, json)
-    from tasks.registry import past_runs
+    with session.quiet():
+        from tasks.registry import past_runs
 
-    rows = [run.model_dump(mode="json") for run in past_runs(session.config, limit)]
+        rows = [run.model_dump(mode="json") for run in past_runs(session.config, limit)]
     session.show(rows, lambda: runs_view(output(), rows))
 
 
@@ -47,9 +48,10 @@ def compare(
     from flows.views import comparison_view
 
     session = start(config, home, json)
-    from tasks.registry import compare_versions
+    with session.quiet():
+        from tasks.registry import compare_versions
 
-    comparison = compare_versions(session.config, a, b).model_dump(mode="json")
+        comparison = compare_versions(session.config, a, b).model_dump(mode="json")
     session.show(comparison, lambda: comparison_view(output(), comparison))
 
 
@@ -62,7 +64,7 @@ def promote(
     from recsys import lock
 
     session = start(config, home, json)
-    with lock.hold(session.home, "promote"):
+    with session.quiet(), lock.hold(session.home, f"promote-{version}"):
         from tasks.registry import promote_version
 
         promoted = promote_version(session.config, version).model_dump(mode="json")
@@ -88,7 +90,7 @@ def evaluate(
 
     session = start(config, home, json)
     names = tuple(name.strip() for name in models.split(",") if name.strip())
-    with showing(output(error=session.as_json)):
+    with session.quiet(), showing(output(error=session.as_json)):
         from tasks.evaluate import evaluate_files
 
         metrics = evaluate_files(session.config, train=train, test=test, titles=titles, models=names, out=out)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,16 @@ class Session:
     def home(self) -> Path:
         """Everything lies under it."""
         return self.config.home
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Keep what libraries log from the terminal: it goes to a file under home."""
+        import prefect  # noqa: F401 - sets up logging, as it is first imported: before the terminal is taken away
+
+        from flows.logs import command_log
+
+        with command_log(self.home / "logs" / "marquee.txt"):
+            yield
 
     def show(self, data: Any, view: Callable[[], None]) -> None:
         """Print the data as JSON where that is wanted, else let the view print it."""
