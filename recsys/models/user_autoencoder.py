@@ -1,0 +1,160 @@
+"""The user autoencoder: a variational encoder of histories with a linear decoder over titles.
+
+Where there is order it is taught to predict what comes next, and reads recency and the newest titles' sequence;
+without order it is taught to find what was held out. A user's vector is the mean of the encoder's distribution, so
+that a user never seen before costs one forward pass. After Liang et al., "Variational autoencoders for collaborative
+filtering" (WWW 2018), with the order of Kang & McAuley, "Self-attentive sequential recommendation" (ICDM 2018).
+
+Knows nothing of how it is trained (:mod:`recsys.models.autoencoder_training`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.histories import Bools, Floats, Histories
+from recsys.models.autoencoder_network import UserNetwork
+from recsys.scoring import over_all_titles
+from recsys.user_batches import Rows, UserInputs, whole
+from recsys.weights import load_weights, save_weights
+
+_KIND = "UserAutoencoder"
+_BLOCK = 1024
+_MOST_LENGTH = 3.0
+
+
+@dataclass(frozen=True)
+class AutoencoderShape:
+    """What the network looks like, and how histories become its inputs."""
+
+    n_items: int
+    hidden_size: int
+    embedding_size: int
+    taus: tuple[float, ...]
+    """Recency channels: exp(-age/τ), age in interactions. Empty without order."""
+    sequence_length: int
+    """Newest titles that the sequence channel reads; 0 for none."""
+    length_centre: float
+    """Log-length of a middling history."""
+    length_spread: float
+    """Spread of log-lengths."""
+
+    def network(self) -> UserNetwork:
+        """A network with fresh weights, from PyTorch's generator."""
+        return UserNetwork(
+            self.n_items,
+            hidden_size=self.hidden_size,
+            embedding_size=self.embedding_size,
+            channels=1 + len(self.taus),
+            sequence_length=self.sequence_length,
+        )
+
+    def tensors(self, inputs: UserInputs, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+        """The arguments of :meth:`UserNetwork.encode`."""
+        lengths = (inputs.log_lengths - self.length_centre) / self.length_spread
+        lengths = np.clip(lengths, -_MOST_LENGTH, _MOST_LENGTH).astype(np.float32)
+        sequence = inputs.sequence if self.sequence_length else None
+        return (
+            torch.from_numpy(inputs.indices).to(device),
+            torch.from_numpy(inputs.offsets).to(device),
+            torch.from_numpy(inputs.values).to(device),
+            None if sequence is None else torch.from_numpy(sequence).to(device),
+            torch.from_numpy(lengths).to(device),
+        )
+
+
+class UserAutoencoder:
+    """A fitted autoencoder, as a Scorer. Only what a user liked is read; titles that nobody liked rank last."""
+
+    def __init__(self, shape: AutoencoderShape, network: UserNetwork, popularity: Floats) -> None:
+        """Put a fitted autoencoder together.
+
+        Args:
+            shape: of the network.
+            network: fitted; moved to the CPU.
+            popularity: [n_items] share of the most popular title's positives in the data it was fitted on; titles at
+                0 were not learned.
+        """
+        self.shape = shape
+        self.network = network.to("cpu").eval().requires_grad_(False)
+        self.popularity = popularity
+        self._items = np.flatnonzero(popularity > 0).astype(np.int32)
+
+    @property
+    def n_items(self) -> int:
+        """Number of titles scored."""
+        return self.shape.n_items
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of user and title vectors."""
+        return self.shape.embedding_size
+
+    @property
+    def title_vectors(self) -> Floats:
+        """[n_items, embedding_size] rows of the decoder; rows of titles that nobody liked are 0."""
+        vectors: Floats = self.network.decoder.numpy() * (self.popularity > 0)[:, None].astype(np.float32)
+        return vectors
+
+    @property
+    def title_bias(self) -> Floats:
+        """[n_items] the decoder's bias."""
+        bias: Floats = self.network.decoder_bias.numpy().copy()
+        return bias
+
+    @property
+    def learned(self) -> Bools:
+        """[n_items] titles that somebody liked in the data it was fitted on."""
+        return np.asarray(self.popularity > 0)
+
+    def encode(self, histories: Histories) -> Floats:
+        """User vectors, [n_users, embedding_size] float32. An empty history has one too."""
+        parts = [self._encode(block) for _, block in self._readable(histories).blocks(_BLOCK)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.embedding_size), np.float32)
+
+    def _readable(self, histories: Histories) -> Histories:
+        return histories.where(np.asarray(histories.positive) & self.learned[histories.item_nums])
+
+    def _encode(self, block: Histories) -> Floats:
+        inputs = whole(Rows.of(block), taus=self.shape.taus, sequence_length=self.shape.sequence_length)
+        with torch.inference_mode():
+            mean, _ = self.network.encode(*self.shape.tensors(inputs, "cpu"))
+        vectors: Floats = mean.numpy()
+        return vectors
+
+    def scores(self, histories: Histories) -> Floats:
+        """Scores [n_users, n_items]; users who liked nothing get the popularity."""
+        scores = np.empty((histories.n_users, self.n_items), np.float32)
+        for start, block in self._readable(histories).blocks(_BLOCK):
+            known = self._encode(block) @ self.network.decoder.numpy()[self._items].T
+            known += self.network.decoder_bias.numpy()[self._items]
+            scores[start : start + block.n_users] = over_all_titles(
+                known, self._items, self.popularity, block.lengths > 0
+            )
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.safetensors`` and ``model.json``."""
+        arrays = {name: value.numpy() for name, value in self.network.state_dict().items()}
+        save_weights(folder, _KIND, asdict(self.shape), {**arrays, "popularity": self.popularity})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArtefactError: a file is missing or damaged.
+        """
+        settings, arrays = load_weights(folder, _KIND)
+        shape = AutoencoderShape(**{**settings, "taus": tuple(settings["taus"])})
+        popularity = arrays.pop("popularity")
+        with torch.device("meta"):
+            network = shape.network()
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()}, assign=True)
+        return cls(shape, network, popularity)

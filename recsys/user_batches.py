@@ -1,0 +1,181 @@
+"""Turns histories into what an encoder of users reads, a batch at a time, without a loop over users.
+
+Knows nothing of networks: numpy in, numpy out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.histories import Bools, Floats, Histories, Longs
+
+
+@dataclass(frozen=True)
+class UserInputs:
+    """A batch of users as an encoder reads them: sparse channels over titles, the newest titles, the length."""
+
+    indices: Longs
+    """[n] row of the first layer's weights: channel × n_items + title, by user."""
+    offsets: Longs
+    """[n_users] where each user's indices begin."""
+    values: Floats
+    """[n] L2-normalised per user and channel."""
+    sequence: Longs | None
+    """[n_users, length] titles, newest first; ``n_items`` pads. None without order."""
+    log_lengths: Floats
+    """[n_users] log(1 + titles read)."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the encoder's user is to be scored against."""
+
+    seen_rows: Longs
+    """[m] users (places in the batch) of the titles that are no candidates."""
+    seen_items: Longs
+    """[m] those titles."""
+    rows: Longs
+    """[t] users of the targets."""
+    items: Longs
+    """[t] target titles."""
+    weights: Floats
+    """[n_users] n^-½ of n targets; 0 without a target."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Interactions of a batch of users, flat, by user and within a user in order."""
+
+    n_users: int
+    n_items: int
+    rows: Longs
+    """[n] place in the batch."""
+    items: Longs
+    """[n]"""
+    places: Longs
+    """[n] how many positives of the user come before."""
+    positive: Bools
+    """[n]"""
+    counts: Longs
+    """[n_users] positives."""
+    ordered: bool
+
+    @classmethod
+    def of(cls, histories: Histories) -> Rows:
+        """All interactions of all users."""
+        rows = histories.user_nums.astype(np.int64)
+        positive = np.asarray(histories.positive)
+        before: Longs = np.cumsum(positive, dtype=np.int64) - positive
+        starts = histories.indptr[:-1]
+        at_start = before[np.minimum(starts, len(before) - 1)] if len(before) else np.zeros(len(starts), np.int64)
+        return cls(
+            n_users=histories.n_users,
+            n_items=histories.n_items,
+            rows=rows,
+            items=histories.item_nums.astype(np.int64),
+            places=before - at_start[rows],
+            positive=positive,
+            counts=np.bincount(rows[positive], minlength=histories.n_users).astype(np.int64),
+            ordered=histories.ordered,
+        )
+
+
+def whole(rows: Rows, *, taus: tuple[float, ...], sequence_length: int) -> UserInputs:
+    """The users as they are: every positive is input."""
+    return _inputs(rows, rows.positive, rows.counts, taus, sequence_length)
+
+
+def next_window(
+    rows: Rows,
+    rng: np.random.Generator,
+    *,
+    taus: tuple[float, ...],
+    sequence_length: int,
+    dropout: float,
+    window: int,
+) -> tuple[UserInputs, Targets]:
+    """Prefixes of random length as input, the positives that follow as targets.
+
+    The cut is uniform in .2 … .95 of a user's positives, leaving at least one on each side; the targets are the next
+    max(``window``, a quarter of the prefix). What lies before the cut, dropped or not, is no candidate.
+    """
+    cuts = np.floor(rng.uniform(0.2, 0.95, rows.n_users) * rows.counts).astype(np.int64)
+    cuts = np.clip(cuts, np.minimum(1, rows.counts - 1), rows.counts - 1)
+    ends = cuts + np.maximum(window, cuts // 4)
+    cut = cuts[rows.rows]
+    before = rows.places < cut
+    target = rows.positive & ~before & (rows.places < ends[rows.rows])
+    kept = before & rows.positive & (rng.random(len(cut)) >= dropout)
+    return _inputs(rows, kept, np.maximum(cuts, 0), taus, sequence_length), _targets(rows, before, target)
+
+
+def held_out(
+    rows: Rows, rng: np.random.Generator, *, low: float = 0.1, high: float = 0.7
+) -> tuple[UserInputs, Targets]:
+    """For users without order: a random share of each one's positives is held out as targets, the rest is input.
+
+    The share is uniform in ``low`` … ``high``; at least one positive is held out.
+    """
+    draw = rng.random(len(rows.rows)) + ~rows.positive  # negatives, above 1, are never drawn
+    shares = rng.uniform(low, high, rows.n_users)
+    least = np.full(rows.n_users, np.inf)
+    np.minimum.at(least, rows.rows, draw)
+    target = rows.positive & ((draw < shares[rows.rows]) | (draw == least[rows.rows]))
+    counts = rows.counts - np.bincount(rows.rows[target], minlength=rows.n_users)
+    return _inputs(rows, rows.positive & ~target, counts, (), 0), _targets(rows, ~target, target)
+
+
+def _targets(rows: Rows, seen: Bools, target: Bools) -> Targets:
+    counts = np.bincount(rows.rows[target], minlength=rows.n_users)
+    weights = np.where(counts > 0, 1 / np.sqrt(np.maximum(counts, 1)), 0).astype(np.float32)
+    return Targets(rows.rows[seen], rows.items[seen], rows.rows[target], rows.items[target], weights)
+
+
+def _inputs(rows: Rows, kept: Bools, cuts: Longs, taus: tuple[float, ...], sequence_length: int) -> UserInputs:
+    """The kept interactions as channels; ages count positives back from the cut."""
+    row, item, place = rows.rows[kept], rows.items[kept], rows.places[kept]
+    ages = cuts[row] - 1 - place if rows.ordered else np.zeros(len(row), np.int64)
+    channels = [np.ones(len(row))] + [np.exp(-ages / tau) for tau in taus]
+    parts = [
+        _channel(
+            number,
+            values,
+            row,
+            item,
+            rows,
+            np.ones(len(row), np.bool_) if number == 0 else ages < 10 * taus[number - 1],
+        )
+        for number, values in enumerate(channels)
+    ]
+    row_of, indices, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(row_of, kind="stable")
+    ends = np.cumsum(np.bincount(row_of, minlength=rows.n_users))
+    return UserInputs(
+        indices=indices[order],
+        offsets=np.concatenate([[0], ends[:-1]]).astype(np.int64),
+        values=values[order].astype(np.float32),
+        sequence=_sequence(rows, cuts, sequence_length) if sequence_length else None,
+        log_lengths=np.log1p(np.bincount(row, minlength=rows.n_users)).astype(np.float32),
+    )
+
+
+def _channel(
+    number: int, values: NDArray[np.float64], row: Longs, item: Longs, rows: Rows, kept: Bools
+) -> tuple[Longs, Longs, NDArray[np.float64]]:
+    """One channel without its vanishing tail (below e^-10), L2-normalised per user: (rows, indices, values)."""
+    row, item, values = row[kept], item[kept], values[kept]
+    norms = np.sqrt(np.bincount(row, weights=values**2, minlength=rows.n_users))
+    return row, item + number * rows.n_items, values / np.maximum(norms, 1e-12)[row]
+
+
+def _sequence(rows: Rows, cuts: Longs, length: int) -> Longs:
+    """The newest positives before the cut, newest first, [n_users, at most length, at least 1]."""
+    ages = cuts[rows.rows] - 1 - rows.places
+    recent = rows.positive & (ages >= 0) & (ages < length)
+    width = max(1, int(ages[recent].max(initial=0)) + 1)
+    sequence = np.full((rows.n_users, width), rows.n_items, np.int64)
+    sequence[rows.rows[recent], ages[recent]] = rows.items[recent]
+    return sequence
