@@ -84,13 +84,13 @@ def _item_knn_grid(histories: Histories, seed: int) -> Settings:
 def _ease_grid(histories: Histories, seed: int) -> Settings:
     for row_power in (0.0, 0.25):
         statistics = EaseStatistics.of(histories, row_power=row_power, max_items=TUNING_ITEMS)
-        for l2 in (100.0, 250.0, 600.0, 1500.0):
+        for l2 in (30.0, 100.0, 250.0, 600.0, 1500.0):
             yield {"l2": l2, "row_power": row_power}, Ease.solve(statistics, l2=l2)
 
 
 def _ease_recency_grid(histories: Histories, seed: int) -> Settings:
     statistics = EaseStatistics.of(histories, max_items=TUNING_ITEMS)
-    for l2 in (150.0, 500.0, 1500.0):
+    for l2 in (50.0, 150.0, 500.0, 1500.0):
         ease = Ease.solve(statistics, l2=l2)
         for tau in (5.0, 12.0, 40.0):
             yield {"l2": l2, "tau": tau}, Ease(ease.weights, ease.item_nums, ease.popularity, tau)
@@ -98,7 +98,17 @@ def _ease_recency_grid(histories: Histories, seed: int) -> Settings:
 
 def _ials_grid(histories: Histories, seed: int) -> Settings:
     sample = _sample(histories, TUNING_FITS)
-    pairs = [(1.5, 5.0), (1.5, 12.0), (4.0, 10.0), (4.0, 30.0), (12.0, 30.0), (12.0, 90.0), (30.0, 80.0), (30.0, 200.0)]
+    pairs = [
+        (1.5, 2.0),
+        (1.5, 5.0),
+        (1.5, 12.0),
+        (4.0, 10.0),
+        (4.0, 30.0),
+        (12.0, 30.0),
+        (12.0, 90.0),
+        (30.0, 80.0),
+        (30.0, 200.0),
+    ]
     for alpha, l2 in pairs:
         yield {"alpha": alpha, "l2": l2}, Ials.fit(sample, embedding_size=64, alpha=alpha, l2=l2, epochs=8, seed=seed)
 
@@ -181,8 +191,8 @@ def load_family(name: str, folder: Path) -> Scorer:
 
 def families_to_run(config: BaselinesConfig, *, ordered: bool) -> tuple[str, ...]:
     """The configured families and those that always run, less those that need an order where there is none."""
-    asked = {name for name in (*ALWAYS, *config.models) if ordered or not family(name).needs_order}
-    return tuple(name for name in FAMILIES if name in asked)
+    asked = {name: family(name) for name in (*ALWAYS, *config.models)}
+    return tuple(name for name in FAMILIES if name in asked and (ordered or not asked[name].needs_order))
 
 
 def tune(name: str, histories: Histories, targets: Histories, *, seed: int = 0) -> Tuned:

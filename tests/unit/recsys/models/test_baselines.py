@@ -63,7 +63,9 @@ def test_item_knn_by_hand():
 
 
 def test_item_knn_keeps_the_nearest_of_each_title_scored():
-    model = ItemKnn.fit(Histories.of_lists([[0, 1], [0, 1], [0, 2], [1]], 3, ordered=False), neighbours=1, shrinkage=1.0)
+    model = ItemKnn.fit(
+        Histories.of_lists([[0, 1], [0, 1], [0, 2], [1]], 3, ordered=False), neighbours=1, shrinkage=1.0
+    )
     assert model.similarity.toarray()[:, 0].nonzero()[0].tolist() == [1]
     assert model.similarity.toarray()[:, 2].nonzero()[0].tolist() == [0]
 

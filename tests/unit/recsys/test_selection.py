@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recsys.config import GateConfig
+from recsys.errors import ConfigError, TrainingError
+from recsys.evaluation import Evaluation
+from recsys.selection import decide, paired_bootstrap, pretty
+
+USERS, TITLES = 1_200, 500
+GATE = GateConfig(resamples=400)
+SEEDS = range(20)
+
+
+def planted(values, **other) -> Evaluation:
+    """An evaluation with given NDCG@10 per user, over four activity groups of alternating users."""
+    values = np.clip(values, 0, 1).astype(np.float32)
+    fields = {
+        "users": np.arange(len(values), dtype=np.int32),
+        "per_user": {"ndcg_at_10": values},
+        "metrics": {
+            "ndcg_at_10": float(values.mean()),
+            "coverage_at_10": 0.3,
+            "gini_at_10": 0.8,
+            "cold_share_at_10": 0.01,
+        },
+        "top": np.zeros((len(values), 0), np.int32),
+        "groups": (np.arange(len(values)) % 4).astype(np.int8),
+        "group_names": ("1-10", "11-30", "31-90", "91-400"),
+        "same_list": 0.01,
+        "n_items": TITLES,
+        "finite": True,
+    }
+    metrics = {**fields["metrics"], **other.pop("metrics", {})}
+    return Evaluation(**{**fields, **other, "metrics": metrics})
+
+
+class Night:
+    """Users of differing difficulty; models share it, and add noise of their own."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.ease_of_user = self.rng.beta(1.2, 4, USERS)  # mean .23, as real per-user NDCG: skewed
+
+    def model(self, gain: float = 0.0, noise: float = 0.08):
+        return self.ease_of_user * (1 + gain) + self.rng.normal(0, noise, USERS) * self.ease_of_user
+
+    def candidates(self, **models):
+        floor = planted(self.model(-0.6), metrics={"coverage_at_10": 0.02}, same_list=1.0)
+        return {"popularity": floor, "ease": planted(self.model(-0.2)), **models}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_better_challenger_is_promoted(seed):
+    night = Night(seed)
+    decision = decide(night.candidates(ncf=planted(night.model(0.08))), planted(night.model()), GATE, seed=seed)
+    assert (decision.outcome, decision.winner) == ("promote", "ncf")
+    assert decision.interval.low > 0
+    assert "ncf is promoted: NDCG@10" in decision.reason
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_worse_challenger_is_not(seed):
+    night = Night(seed)
+    decision = decide(night.candidates(ncf=planted(night.model(-0.05))), planted(night.model()), GATE, seed=seed)
+    assert (decision.outcome, decision.winner, decision.challenger) == ("keep", None, "ncf")
+    assert decision.interval.high < 0
+    assert "The champion stays" in decision.reason
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_equal_one_is_promoted_only_where_noise_is_within_the_tolerance(seed):
+    night = Night(seed)
+    champion = planted(night.model())
+    noisy = decide(night.candidates(ncf=planted(night.model(noise=0.5))), champion, GATE, seed=seed)
+    close = decide(night.candidates(ncf=planted(champion.per_user["ndcg_at_10"])), champion, GATE, seed=seed)
+    assert noisy.outcome == ("promote" if noisy.interval.low >= -GATE.tolerance else "keep")
+    assert close.outcome == "promote"
+    assert close.interval.low == close.interval.high == 0
+
+
+def test_equal_within_noise_is_mostly_kept():
+    """A lucky one passes now and then: only where its whole interval is within the tolerance, so no harm is done."""
+    outcomes = []
+    for seed in SEEDS:
+        night = Night(seed)
+        candidates = night.candidates(ncf=planted(night.model(noise=0.5)))
+        outcomes.append(decide(candidates, planted(night.model(noise=0.5)), GATE, seed=seed).outcome)
+    assert outcomes.count("keep") >= 15
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_better_on_average_but_ruinous_to_one_group_is_refused(seed):
+    night = Night(seed)
+    values = night.model(0.2)
+    values[np.arange(USERS) % 4 == 0] *= 0.6
+    decision = decide(night.candidates(ncf=planted(values)), planted(night.model()), GATE, seed=seed)
+    assert decision.outcome == "keep"
+    assert "users with 1-10 titles in their history lose" in decision.reason
+    refused = next(v for v in decision.verdicts if v.family == "ncf")
+    assert [g.name for g in refused.guardrails if not g.passed] == ["group_loss"]
+    assert refused.against_champion.mean > 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_collapsed_one_is_refused(seed):
+    night = Night(seed)
+    collapsed = planted(night.model(0.1), same_list=1.0, metrics={"coverage_at_10": 0.02})
+    decision = decide(night.candidates(ncf=collapsed), planted(night.model()), GATE, seed=seed)
+    assert decision.outcome == "keep"
+    assert "100% of users would get one and the same list" in decision.reason
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_leaked_one_is_refused_for_a_look(seed):
+    night = Night(seed)
+    leaked = planted(night.model(2.0))
+    decision = decide(night.candidates(ncf=leaked), planted(night.model()), GATE, seed=seed)
+    assert decision.outcome == "keep"
+    assert "too good to be true, look for a leak" in decision.reason
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_where_a_closed_form_model_wins_it_is_the_winner(seed):
+    night = Night(seed)
+    candidates = {**night.candidates(ncf=planted(night.model())), "ease": planted(night.model(0.1))}
+    first = decide(candidates, None, GATE, seed=seed)
+    assert (first.outcome, first.winner) == ("first", "ease")
+    later = decide(candidates, planted(night.model()), GATE, seed=seed)
+    assert (later.outcome, later.winner) == ("promote", "ease")
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"finite": False}, "some scores are not finite"),
+        ({"metrics": {"coverage_at_10": 0.004}}, "it shows 0.4% of titles (at least 1.0%)"),
+        ({"same_list": 0.6}, "60% of users"),
+    ],
+)
+def test_the_next_best_serves_where_the_best_is_broken(broken, reason):
+    night = Night(0)
+    decision = decide(night.candidates(ncf=planted(night.model(), **broken)), None, GATE)
+    assert (decision.outcome, decision.winner) == ("first", "ease")
+    assert decision.verdicts[0].family == "ncf"
+    assert reason in decision.reason
+
+
+def test_optional_guardrails():
+    night = Night(0)
+    candidates = night.candidates(ncf=planted(night.model(), metrics={"gini_at_10": 0.95}))
+    assert decide(candidates, None, GATE.model_copy(update={"max_gini": 0.9})).winner == "ease"
+    strict = decide(candidates, None, GATE.model_copy(update={"min_cold_share": 0.02}))
+    assert (strict.outcome, strict.winner) == ("first", "popularity")
+
+
+def test_below_popularity_nothing_is_promoted_and_popularity_is_the_last_resort():
+    night = Night(0)
+    candidates = {
+        "popularity": planted(night.model(), same_list=1.0),
+        "ncf": planted(night.model(-0.2)),
+        "ease": planted(night.model(-0.3)),
+    }
+    first = decide(candidates, None, GATE)
+    assert (first.outcome, first.winner, first.challenger) == ("first", "popularity", None)
+    assert "ncf (against popularity -" in first.reason
+    later = decide(candidates, planted(night.model(-0.5)), GATE)
+    assert (later.outcome, later.winner) == ("keep", None)
+    assert later.interval is None
+
+
+def test_the_champion_itself_is_no_challenger():
+    night = Night(0)
+    mine = planted(night.model())
+    decision = decide(night.candidates(ncf=mine), mine, GATE, same_as_champion="ncf")
+    assert (decision.outcome, decision.winner) == ("unchanged", None)
+
+
+def test_exact_ties_go_to_the_preferred():
+    night = Night(0)
+    mine = planted(night.model())
+    candidates = night.candidates(aaa=mine, ncf=mine)
+    assert decide(candidates, None, GATE).winner == "ncf"
+    assert decide(candidates, None, GATE, preferred="aaa").winner == "aaa"
+
+
+def test_few_users_need_not_show_many_titles():
+    """Ten users can show 100 titles at most: of 50,000 that is less than the least coverage."""
+    night = Night(0)
+    few = {
+        name: planted(e.per_user["ndcg_at_10"][:10], n_items=50_000, metrics={"coverage_at_10": 0.0015})
+        for name, e in night.candidates(ncf=planted(night.model(noise=0.0))).items()
+    }
+    assert decide(few, None, GATE).winner == "ncf"
+
+
+def test_what_cannot_be_compared_is_refused():
+    night = Night(0)
+    candidates = night.candidates()
+    with pytest.raises(ConfigError, match="Use one of: ndcg_at_10"):
+        decide(candidates, None, GateConfig(metric="ndcg"))
+    with pytest.raises(TrainingError, match="not of the same users"):
+        decide(candidates, planted(night.model()[:100]), GATE)
+    with pytest.raises(TrainingError, match="popularity was not measured"):
+        decide({"ncf": planted(night.model())}, None, GATE)
+
+
+def test_a_decision_is_text_and_comes_back():
+    night = Night(0)
+    decision = decide(night.candidates(ncf=planted(night.model(0.1))), planted(night.model()), GATE)
+    assert type(decision).model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_bootstrap_agrees_with_the_normal_interval():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0.3, 0.2, 4000), rng.normal(0.28, 0.2, 4000)
+    interval = paired_bootstrap(a, b, resamples=4000, confidence=0.9, seed=1)
+    low, high = stats.norm.interval(0.9, (a - b).mean(), (a - b).std() / np.sqrt(4000))
+    assert interval.mean == pytest.approx((a - b).mean())
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=4e-4)
+
+
+def test_bootstrap_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        difference = rng.exponential(0.1, 150) - 0.1
+        interval = paired_bootstrap(difference, np.zeros(150), resamples=500, confidence=0.9, seed=seed)
+        covered += interval.low <= 0 <= interval.high
+    assert 165 <= covered <= 195
+
+
+def test_bootstrap_is_paired_seeded_and_chunked(monkeypatch):
+    rng = np.random.default_rng(0)
+    users = rng.normal(0.5, 1.0, 500).astype(np.float32)
+    tight = paired_bootstrap(users + np.float32(0.01), users, seed=3)
+    assert tight.high - tight.low < 1e-4  # the users' spread cancels
+    other = rng.random(500)
+    whole = paired_bootstrap(users, other, seed=3)
+    assert whole == paired_bootstrap(users, other, seed=3)
+    assert whole != paired_bootstrap(users, other, seed=4)
+    monkeypatch.setattr("recsys.selection._DRAWS", 3_000)
+    assert paired_bootstrap(users, other, seed=3) == whole
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"), [("ndcg_at_10", "NDCG@10"), ("hit_rate_at_20", "hit rate@20"), ("recall_at_100", "recall@100")]
+)
+def test_metrics_are_written_as_people_do(metric, text):
+    assert pretty(metric) == text
