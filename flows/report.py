@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from flows.engine import Steps
 from flows.logs import logged_only
 from flows.narration import duration
+from flows.servers import addresses
 
 Manifest = Mapping[str, Any]
 Row = dict[str, str]
@@ -84,18 +86,30 @@ def leave_artifacts(manifest: Manifest, steps: Steps) -> None:
 def markdown(manifest: Manifest) -> str:
     """The decision, and where to look on."""
     publication = manifest.get("publication") or {}
-    tracking = manifest.get("tracking") or {}
+    link = mlflow_link(manifest)
     lines = [
         f"## {decision_line(manifest)}",
         f"- run `{manifest.get('run_id')}` for {manifest.get('run_date')}, {quarantine_line(manifest)}",
         f"- published generation `{publication.get('generation', 'none')}`: {publication.get('rows', 0):,} rows at "
         f"`{publication.get('path', '')}`",
     ]
-    if tracking.get("url"):
-        lines.append(f"- [the night in MLflow]({tracking['url']})")
-    elif tracking.get("run_id"):
-        lines.append(f"- the night in MLflow: run `{tracking['run_id']}`")
+    if link:
+        lines.append(
+            f"- [the night in MLflow]({link})" if link.startswith("http") else f"- the night in MLflow: {link}"
+        )
     return "\n".join(lines)
+
+
+def mlflow_link(manifest: Manifest) -> str:
+    """The night's page in MLflow where a server shows it, else the run's id."""
+    stages = {stage["stage"]: stage for stage in manifest.get("stages", ())}
+    details = stages.get("tracking", {}).get("details") or {}
+    server = addresses(Path(manifest["home"])).get("MLflow") if manifest.get("home") else None
+    if details.get("url"):
+        return str(details["url"])
+    if server and details.get("experiment_id"):
+        return f"{server}/#/experiments/{details['experiment_id']}/runs/{details['run_id']}"
+    return f"run {details['run_id']}" if details.get("run_id") else ""
 
 
 def _table(rows: Sequence[Row]) -> list[dict[str, Any]]:

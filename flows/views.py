@@ -71,7 +71,8 @@ def _look_next(console: Console, outcome: Outcome) -> None:
         ("Published", publication.get("path", "nothing")),
         ("Model", f"{publication.get('model_version', '')}"),
         ("Records", str(outcome.run.folder)),
-        ("MLflow, Prefect", _servers_hint(outcome)),
+        ("MLflow", report.mlflow_link(manifest)),
+        ("In a browser", _servers_hint(outcome)),
         ("Licence", str(manifest.get("licence") or "")),
         ("Citation", str(manifest.get("citation") or "")),
         ("Note", outcome.note or ""),
@@ -89,7 +90,7 @@ def _servers_hint(outcome: Outcome) -> str:
     running = addresses(outcome.run.home)
     if running:
         return ", ".join(f"{name} {url}" for name, url in running.items())
-    return "`marquee up` shows this night and every other in both"
+    return "`marquee up` shows this night and every other in Prefect and MLflow"
 
 
 def part_view(console: Console, outcome: Outcome) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,16 +86,17 @@ def _run(module: str, name: str, session: Session, **parameters: Any) -> Outcome
     lock.check_free(session.home)  # before anything takes its time to start
     given = {"home": str(session.home), "config_file": _text(session.config_file), **parameters}
     given = {key: value for key, value in given.items() if value is not None}
+    console = output(error=session.as_json)
     with stoppable(), prefect_server(session.home) as server:
-        from importlib import import_module
-
-        flow = getattr(import_module(module), name)  # heavy: Prefect, and what the tasks need
+        with console.status("Starting: Prefect's server, and the libraries …"):
+            flow = getattr(import_module(module), name)
+            fault = server.fault()
         from flows.engine import launch
         from flows.logs import command_log
 
-        with command_log(session.home / "logs" / "marquee.txt"), showing(output(error=session.as_json)):
+        with command_log(session.home / "logs" / "marquee.txt"), showing(console):
             try:
-                return launch(flow, given, without_prefect=server.fault())
+                return launch(flow, given, without_prefect=fault)
             finally:
                 server.deliver()
 

@@ -181,7 +181,7 @@ def rollback_champion(config: Config) -> VersionInfo:
 
 def where(registry: Registry, tracking_run_id: str) -> dict[str, str]:
     """A run's id, and its page where there is a server."""
-    found = {"run_id": tracking_run_id, "uri": registry.shown}
+    found = {"run_id": tracking_run_id, "experiment_id": registry.experiment_id, "uri": registry.shown}
     if registry.uri.startswith("http"):
         found["url"] = f"{registry.shown.rstrip('/')}/#/experiments/{registry.experiment_id}/runs/{tracking_run_id}"
     return found

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
-from flows import report, views
+from flows import report, servers, views
 
 MANIFEST: dict[str, Any] = {
     "run_id": "r1",
     "run_date": "2026-11-24",
     "stages": [
+        {"stage": "tracking", "rows": None, "seconds": 0.5, "details": {"run_id": "m1", "experiment_id": "1"}},
         {"stage": "ingest", "rows": 100_000, "seconds": 1.26, "reused": True, "error": None},
         {"stage": "ncf", "rows": None, "seconds": 61.0, "reused": False, "error": None},
         {"stage": "export", "rows": None, "seconds": 0.0, "reused": False, "error": "disk full"},
@@ -26,12 +29,12 @@ MANIFEST: dict[str, Any] = {
     },
     "decision": {"outcome": "promote", "winner": "ncf", "reason": "better by 0.02"},
     "publication": {"generation": "abc", "rows": 18_860, "path": "/x", "model_version": "4"},
-    "tracking": {"run_id": "m1"},
 }
 
 
 def test_stages_are_rows_with_their_time() -> None:
     assert report.stage_rows(MANIFEST) == [
+        {"stage": "tracking", "rows": "", "time": "0.5 s", "": ""},
         {"stage": "ingest", "rows": "100,000", "time": "1.3 s", "": "reused"},
         {"stage": "ncf", "rows": "", "time": "1 min 01 s", "": ""},
         {"stage": "export", "rows": "", "time": "0.0 s", "": "failed"},
@@ -72,9 +75,24 @@ def test_the_markdown_names_what_was_published_and_where_to_look() -> None:
     assert "A new champion: better by 0.02" in text
     assert "3 rows quarantined" in text
     assert "`abc`: 18,860 rows" in text
-    assert "run `m1`" in text
-    linked = {**MANIFEST, "tracking": {"url": "http://127.0.0.1:5000/#/x"}}
-    assert "](http://127.0.0.1:5000/#/x)" in report.markdown(linked)
+    assert "run m1" in text
+    remote = {
+        "stage": "tracking",
+        "rows": None,
+        "seconds": 0.5,
+        "details": {"run_id": "m1", "url": "http://x:5000/#/y"},
+    }
+    assert "](http://x:5000/#/y)" in report.markdown({**MANIFEST, "stages": [remote]})
+
+
+def test_a_night_is_linked_where_our_own_mlflow_shows_it(tmp_path: Path) -> None:
+    ourselves = psutil.Process()
+    server = servers.Server(pid=ourselves.pid, began=ourselves.create_time(), url="http://127.0.0.1:5000", log="")
+    (tmp_path / "servers").mkdir()
+    record = servers.Servers(servers={servers.MLFLOW: server})
+    (tmp_path / "servers" / "servers.json").write_text(record.model_dump_json(), encoding="utf-8")
+    manifest = {**MANIFEST, "home": str(tmp_path)}
+    assert report.mlflow_link(manifest) == "http://127.0.0.1:5000/#/experiments/1/runs/m1"
 
 
 def test_cells_and_records_read_well() -> None:
