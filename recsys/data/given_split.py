@@ -21,6 +21,7 @@ from recsys.data.split import (
     id_maps,
     random_draw,
     read_histories,
+    time_order,
 )
 from recsys.errors import SourceError
 from recsys.histories import Histories
@@ -64,13 +65,11 @@ def given_split(
     windows = np.where(early, TRAIN, VALIDATION).astype(np.int8)
     rows = pd.concat([_rows(known, windows), _rows(wanted, np.full(len(wanted.item_nums), TEST, np.int8))])
     once = rows.drop_duplicates(["user", "item"], keep="first")
-    once = once.iloc[
-        np.lexsort((once["item"], once["time"], once["user"]) if ordered else (once["item"], once["user"]))
-    ]
+    once = once.iloc[time_order(once, users, items) if ordered else np.lexsort((once["item"], once["user"]))]
     split = Split(
         users=users,
         items=items,
-        interactions=histories_of(once, len(users), len(items), positive_from, ordered),
+        interactions=histories_of(once, users, items, positive_from, ordered),
         part=once["part"].to_numpy(),
         titles=align_titles(titles, items),
         strategy="per-user-temporal" if ordered else "random",

@@ -154,22 +154,32 @@ def read_histories(ratings: Path, users: IdMap, items: IdMap, *, positive_from: 
             "time": np.concatenate(times) if times else np.zeros(0, np.int64),
         }
     )
-    return histories_of(rows[(rows["user"] >= 0) & (rows["item"] >= 0)], len(users), len(items), positive_from, ordered)
+    known = rows[(rows["user"] >= 0) & (rows["item"] >= 0)]
+    return histories_of(known, users, items, positive_from, ordered)
 
 
-def histories_of(rows: pd.DataFrame, n_users: int, n_items: int, positive_from: float, ordered: bool) -> Histories:
-    """Histories from numbered rows (user, item, rating, time), each user's in time order, ties by item."""
-    keys = (rows["item"], rows["time"], rows["user"]) if ordered else (rows["item"], rows["user"])
-    order = np.lexsort(keys)
+def histories_of(rows: pd.DataFrame, users: IdMap, items: IdMap, positive_from: float, ordered: bool) -> Histories:
+    """Histories from numbered rows (user, item, rating, time), each user's in time order.
+
+    What carries one and the same time is put in an order that depends on the ids alone and means nothing: by item
+    number it would follow popularity in catalogues that number their titles by age, and be learned.
+    """
+    order = time_order(rows, users, items) if ordered else np.lexsort((rows["item"], rows["user"]))
     user, item, rating, time = (rows[name].to_numpy()[order] for name in ("user", "item", "rating", "time"))
     return Histories(
-        indptr=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))]).astype(np.int64),
+        indptr=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]).astype(np.int64),
         item_nums=item.astype(np.int32),
         ratings=rating.astype(np.float32),
         positive=np.isnan(rating) | (rating >= positive_from),
         timestamps=time.astype(np.int64) if ordered else None,
-        n_items=n_items,
+        n_items=len(items),
     )
+
+
+def time_order(rows: pd.DataFrame, users: IdMap, items: IdMap) -> NDArray[np.intp]:
+    """The places of rows by user, then time, equal times in a drawn order: the same for the same rows in any order."""
+    ties = pair_hash(rows["user"].to_numpy(), rows["item"].to_numpy(), users, items, seed=0)
+    return np.lexsort((ties, rows["time"], rows["user"]))
 
 
 def _temporal(
@@ -212,13 +222,20 @@ def _random(
 
 def random_draw(interactions: Histories, users: IdMap, items: IdMap, seed: int) -> NDArray[np.float64]:
     """A uniform number in [0, 1) for every interaction, [n], that depends on user, title and seed alone."""
+    mixed = pair_hash(interactions.user_nums, interactions.item_nums, users, items, seed=seed)
+    return (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+
+
+def pair_hash(
+    user_nums: NDArray[np.integer], item_nums: NDArray[np.integer], users: IdMap, items: IdMap, *, seed: int
+) -> NDArray[np.uint64]:
+    """A hash of the external ids of each pair, [n]."""
     key = f"{seed:016d}"[-16:]
     user_hash, item_hash = (
         pd.util.hash_array(ids.ids.to_numpy(zero_copy_only=False).astype(object), hash_key=key, categorize=False)
         for ids in (users, items)
     )
-    mixed = _mix(user_hash[interactions.user_nums] ^ _mix(item_hash[interactions.item_nums]))
-    return (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    return _mix(user_hash[user_nums] ^ _mix(item_hash[item_nums]))
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -58,3 +58,11 @@ def test_nothing_positive_names_the_file(file_of):
         given_split(good, bad, NO_TITLES, positive_from=4.0)
     with pytest.raises(SourceError, match="test: no rating is positive"):
         given_split(bad, good, NO_TITLES, positive_from=4.0)
+
+
+def test_windows_stay_with_their_rows_where_times_are_equal(file_of):
+    train = file_of("train", [("ann", f"i{n}", 5.0, 7) for n in range(10)])
+    test = file_of("test", [("ann", f"x{n}", 5.0, 7) for n in range(10)])
+    split, _ = given_split(train, test, NO_TITLES, positive_from=4.0)
+    assert {item[0] for _, item in pairs(split, split.targets(TEST))} == {"x"}
+    assert {item[0] for _, item in pairs(split, split.fit)} == {"i"}

@@ -133,3 +133,13 @@ def test_no_future_leaks_into_the_past(tmp_path_factory, rows):
     test = split.targets(TEST)
     assert not fit & set(zip(test.user_nums.tolist(), test.item_nums.tolist(), strict=True))
     assert len(split.part) == len(unique)
+
+
+def test_equal_times_are_put_in_an_order_that_means_nothing(tmp_path):
+    rows = [(f"u{u}", f"i{n:03d}", 5.0, 7) for u in range(200) for n in range(10)]
+    split = make_split(ratings_file(tmp_path, rows), NO_TITLES, positive_from=4)
+    place = np.arange(2000) % 10
+    mean_place = [place[split.interactions.item_nums == item].mean() for item in range(10)]
+    np.testing.assert_allclose(mean_place, 4.5, atol=0.8)  # neither ascending nor the same for every user
+    again = make_split(ratings_file(tmp_path, rows[::-1]), NO_TITLES, positive_from=4)
+    np.testing.assert_array_equal(again.interactions.item_nums, split.interactions.item_nums)
