@@ -34,7 +34,7 @@ SCHEMA_VERSIONS: dict[str, int] = {
     "source": 1,
     "dataset": 1,
     "validated": 1,
-    "split": 2,
+    "split": 1,
     "user_autoencoder": 1,
     "content_cnn": 1,
     "baselines": 1,
