@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from flows.engine import new_run
 from recsys.artefacts import ArtefactRef, ArtefactStore
 from recsys.config import Config
+from recsys.data.ingest import ingested
 from tasks.run import Run
 
 _ACTS = {"log_dataset_input", "decide", "register_model", "audit_and_publish"}
@@ -79,6 +80,14 @@ class _DrySteps:
         self._note(PlannedStep(name, "reused", f"{ref.kind}/{ref.digest}"))
         return ref
 
+    def dataset(self, run: Run) -> ArtefactRef:
+        """What `ingest` would give. It reads its source before it can tell, so it is asked in another way."""
+        earlier = ingested(run.config.source, run.home)
+        if earlier is None:
+            return self._note(PlannedStep("ingest", "would run"))
+        self._note(PlannedStep("ingest", "reused", f"dataset/{earlier.dataset.digest}"))
+        return earlier.dataset
+
     def submit(self, task: Any, *args: Any) -> Any:
         return self.call(task, *args)
 
@@ -92,12 +101,13 @@ class _DrySteps:
 
 def plan_of(config: Config, run_date: date) -> list[PlannedStep]:
     """What `marquee nightly` would do now. Trains nothing, publishes nothing, leaves no record."""
-    from flows.nightly import prepare, publish, train
+    from flows.nightly import publish, train
+    from tasks.validate import validate
 
     steps = _DrySteps()
     with tempfile.TemporaryDirectory() as records:
         run = _PlannedRun(**dict(new_run(config, run_date)), records=Path(records))
-        validated = prepare(run, steps)
+        validated = steps.call(validate, run, steps.dataset(run))
         train(run, steps, validated)
         publish(run, steps, validated, _UNKNOWN, _UNKNOWN)
     return steps.plan

@@ -229,15 +229,15 @@ def _spawn(
 
 def _register(folder: Path, deployments: Path, environment: Mapping[str, str]) -> None:
     """Create the work pool and the deployments."""
+    everything = {**os.environ, **environment, "PWD": str(Path.cwd())}  # deploy/prefect.yaml names PWD
     for command in (
         _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite"),
         _prefect("deploy", "--all", "--prefect-file", str(deployments)),
     ):
         with (folder / "deploy.log").open("ab") as log:
             done = subprocess.run(
-                command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                check=False,
-            )  # fmt: skip
+                command, env=everything, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
         if done.returncode != 0:
             raise MarqueeError(
                 f"the deployments could not be registered (`prefect {command[4]}` exited {done.returncode})",

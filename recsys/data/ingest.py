@@ -83,6 +83,19 @@ def ingest(
     return Ingested(dataset, source, False, made.rows["ratings"], made.rows["rejects"])
 
 
+def ingested(config: SourceConfig, home: Path) -> Ingested | None:
+    """What an earlier ingestion of the same source gave, or None. Makes nothing, and brings nothing the first time.
+
+    Raises:
+        ConfigError: the configuration names no source.
+        SourceError: a file is missing.
+    """
+    store = ArtefactStore(home)
+    if not (store.root / "source").is_dir():
+        return None
+    return _known(store, _identity(config, locate_source(config, Place(home, silent))))
+
+
 def _identity(config: SourceConfig, located: Located) -> dict[str, Any]:
     missing = [path for path in located.files if not path.is_file()]
     if missing:

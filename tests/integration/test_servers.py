@@ -31,7 +31,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 def _marquee(home: Path, *arguments: str, **more: str) -> Any:
     done = subprocess.run(
         [MARQUEE, *arguments, "--home", str(home), "--json"],
-        env={**os.environ, **more}, capture_output=True, text=True, timeout=400, check=False,
+        env={**os.environ, **more}, cwd=home.parent, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -45,7 +45,9 @@ def _ask(url: str) -> Any:
 
 def test_servers_come_up_carry_out_a_run_and_go(home: Path, tmp_path: Path) -> None:
     config = tmp_path / "marquee.toml"
-    config.write_text('[source]\nkind = "synthetic"\nusers = 30\nitems = 40\ninteractions = 600\n')
+    config.write_text('[source]\nkind = "files"\nratings = "ratings.csv"\n')  # relative to where `up` was called
+    rows = [f"{user},{item},{1 + (user + item) % 5},{1_700_000_000 + item}" for user in range(30) for item in range(20)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]) + "\n")
     ports = ["--prefect-port", str(servers.any_free_port()), "--mlflow-port", str(servers.any_free_port())]
     started = _marquee(home, "up", *ports, "--config", str(config))
     assert set(started) == {"prefect", "mlflow", "worker"}
