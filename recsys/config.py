@@ -111,6 +111,8 @@ class AutoencoderConfig(Section):
 class ContentConfig(Section):
     """The content CNN over a title's text."""
 
+    output_size: int = Field(default=128, ge=8)
+    """Width of a title's vector."""
     embedding_size: int = Field(default=64, ge=4)
     """Width of a token's embedding."""
     channels: int = Field(default=48, ge=4)
@@ -120,11 +122,15 @@ class ContentConfig(Section):
     max_tokens: int = Field(default=96, ge=8)
     """Tokens read of a title's text."""
     epochs: int | None = Field(default=None, ge=1)
-    """Most epochs (None: adapts)."""
-    batch_size: int = Field(default=256, ge=1)
+    """Most epochs, of about three passes over the titles each (None: 8)."""
+    batch_size: int = Field(default=128, ge=1)
     """Users per step."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     """AdamW's peak learning rate."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Before the last layer: titles are few, and text says a lot about each."""
+    token_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of a title's tokens hidden in training."""
     cold_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of titles held out whole, to measure the tower on titles it has never seen."""
     patience: int = Field(default=5, ge=1)
