@@ -95,15 +95,15 @@ class AutoencoderConfig(Section):
     epochs: int | None = Field(default=None, ge=1)
     """Most passes over the users; early stopping ends sooner (None: adapts)."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Users per step (None: 64 on small data, 512 on large)."""
+    """Users per step (None: 64 on small data, 256 on large)."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """AdamW's peak learning rate (None: 1.5e-3 on small data, 2e-3 on large)."""
+    """AdamW's peak learning rate (None: 3e-3 on small data, 2.5e-3 on large)."""
     kl_weight: float | None = Field(default=None, ge=0)
     """Weight of the KL term once annealed (None: adapts to size and order)."""
     input_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Share of the input's titles dropped in training (None: .3 on small data, .2 on large)."""
-    patience: int = Field(default=8, ge=1)
-    """Epochs without a better validation NDCG before stopping."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better validation NDCG before stopping (None: a quarter of the epochs)."""
     sequence_channel: bool = True
     """Add one transformer layer over the last 50 titles to the encoder (only where there is order)."""
 

@@ -5,7 +5,7 @@ Knows nothing of networks: numpy in, numpy out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,19 @@ class Rows:
         )
 
 
+def with_ties_drawn(histories: Histories, rng: np.random.Generator) -> Histories:
+    """The same, with what carries one and the same time in a new random order: the given one means nothing."""
+    if histories.timestamps is None:
+        return histories
+    order = np.lexsort((rng.random(len(histories.item_nums)), histories.timestamps, histories.user_nums))
+    return replace(
+        histories,
+        item_nums=histories.item_nums[order],
+        ratings=histories.ratings[order],
+        positive=histories.positive[order],
+    )
+
+
 def whole(rows: Rows, *, taus: tuple[float, ...], sequence_length: int) -> UserInputs:
     """The users as they are: every positive is input."""
     return _inputs(rows, rows.positive, rows.counts, taus, sequence_length)
@@ -155,7 +168,7 @@ def _inputs(rows: Rows, kept: Bools, cuts: Longs, taus: tuple[float, ...], seque
     ends = np.cumsum(np.bincount(row_of, minlength=rows.n_users))
     return UserInputs(
         indices=indices[order],
-        offsets=np.concatenate([[0], ends[:-1]]).astype(np.int64),
+        offsets=np.concatenate([[0], ends]).astype(np.int64)[:-1],
         values=values[order].astype(np.float32),
         sequence=_sequence(rows, cuts, sequence_length) if sequence_length else None,
         log_lengths=np.log1p(np.bincount(row, minlength=rows.n_users)).astype(np.float32),

@@ -35,6 +35,8 @@ class SequenceChannel(nn.Module):
         for embedding in (self.items, self.positions):
             nn.init.normal_(embedding.weight, std=0.1)
         nn.init.zeros_(self.items.weight[n_items])
+        nn.init.zeros_(self.output.weight)  # the channel begins silent: at random it would drown the others
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """[batch, output_size] from titles [batch, length], newest first, ``n_items`` as padding."""

@@ -37,7 +37,7 @@ from recsys.training import (
     set_learning_rate,
     warmup_then_decay,
 )
-from recsys.user_batches import Rows, Targets, UserInputs, held_out, next_window, whole
+from recsys.user_batches import Rows, Targets, UserInputs, held_out, next_window, whole, with_ties_drawn
 
 TRAINER = "user autoencoder"
 _TAUS = (20.0, 3.0)
@@ -48,7 +48,7 @@ _WARM_UP_EPOCHS = 2
 _MOMENTS = (0.9, 0.99)
 _CLIP = 5.0
 _VALIDATION_USERS = 2_000
-_REFIT_LENGTH, _REFIT_RATE = 0.4, 0.5
+_REFIT_LENGTH = 0.5  # of the epochs of the first fit: what a fit from nothing reaches in all of them, or more
 
 
 @dataclass(frozen=True)
@@ -75,24 +75,27 @@ def resolve(
     """The settings for data of this size, where the configuration leaves them open.
 
     Small is up to 100,000 positive interactions, large from a million; between them settings move with the logarithm.
-    Small data wants small batches, which give enough steps, and stronger dropout and KL.
+    Small data wants small batches, which give enough steps, and stronger dropout and KL. Beyond a million an epoch
+    has steps enough: there are fewer of them.
     """
     size = min(1.0, max(0.0, math.log10(max(n_interactions, 1)) - 5))
+    beyond = max(1.0, n_interactions / 1e6)
 
     def between(small: float, large: float) -> float:
         return float(small * (large / small) ** size)
 
+    epochs = config.epochs or max(10, round(between(60, 45) * beyond**-0.4))
     return AutoencoderSettings(
         hidden_size=config.hidden_size or 64 * round(between(256, 512) / 64),
         embedding_size=config.embedding_size or 8 * round(between(128, 200) / 8),
-        epochs=config.epochs or round(between(60, 40)),
-        batch_size=config.batch_size or max(8, min(round(between(64, 256)), n_users // 8)),
+        epochs=epochs,
+        batch_size=config.batch_size or max(8, min(round(between(64, 256) * min(2.0, beyond**0.5)), n_users // 8)),
         learning_rate=config.learning_rate or between(3e-3, 2.5e-3),
         kl_weight=between(0.06, 0.02) if config.kl_weight is None and ordered
         else between(0.1, 0.05) if config.kl_weight is None else config.kl_weight,
         input_dropout=between(0.3, 0.2) if config.input_dropout is None else config.input_dropout,
         window=round(between(5, 10)),
-        patience=config.patience,
+        patience=config.patience or max(1, math.ceil(epochs / 4)),
         sequence_channel=config.sequence_channel and ordered,
     )  # fmt: skip
 
@@ -268,7 +271,8 @@ class _Run:
 
     def _loss(self, users: NDArray[np.integer], rng: np.random.Generator, beta: float) -> Tensor:
         """Σ over users of n^-½ (−Σ log softmax of targets + β KL)."""
-        inputs, targets = self._draw(Rows.of(self.histories.select(users)), rng)
+        histories = with_ties_drawn(self.histories.select(users), rng)
+        inputs, targets = self._draw(Rows.of(histories), rng)
         with autocast(self.device, self.precision):
             mean, log_variance = self.network.encode(*self.shape.tensors(inputs, self.device))
             mean, log_variance = mean.float(), log_variance.float()
@@ -412,7 +416,6 @@ class _Block:
 def refit_settings(settings: AutoencoderSettings, best_epoch: int) -> AutoencoderSettings:
     """The settings of a refit that is warm-started from a training which was best at an epoch.
 
-    There is no validation to stop on, so the length is fixed: part of what the first fit took, at a lower rate.
+    There is no validation to stop on, so the length is fixed: half of what the first fit took.
     """
-    epochs = max(1, math.ceil(_REFIT_LENGTH * best_epoch))
-    return replace(settings, epochs=epochs, learning_rate=settings.learning_rate * _REFIT_RATE)
+    return replace(settings, epochs=max(1, math.ceil(_REFIT_LENGTH * best_epoch)))
