@@ -26,10 +26,10 @@ from tasks.ncf import train_ncf
 from tasks.run import Run
 from tasks.selection import evaluate_candidates
 from tasks.split import split_configuration
-from tasks.trained import AUTOENCODER, NCF, Trained
+from tasks.trained import AUTOENCODER, BLEND, NCF, Trained
 from tasks.validate import validate
 
-NEURAL = (AUTOENCODER, NCF)
+NEURAL = (AUTOENCODER, BLEND, NCF)
 
 
 def evaluate_files(
@@ -123,16 +123,16 @@ def _split(run: Run, test: str) -> tuple[ArtefactRef, dict[str, Any]]:
 
 def _train(run: Run, split: ArtefactRef, models: tuple[str, ...]) -> Trained:
     rivals = tuple(name for name in models if name in RIVALS)
-    if NCF not in models:
+    if not {NCF, BLEND} & set(models):
         narrowed = run.config.baselines.model_copy(update={"models": rivals})
         run = run.model_copy(update={"config": run.config.model_copy(update={"baselines": narrowed})})
     baselines = fit_baselines.fn(run, split)
-    if NCF in models:
-        autoencoder, content = train_autoencoder.fn(run, split), train_content_cnn.fn(run, split)
-        ncf = train_ncf.fn(run, split, autoencoder, content, baselines)
-        return Trained(split=split, autoencoder=autoencoder, content=content, baselines=baselines, ncf=ncf)
-    autoencoder = train_autoencoder.fn(run, split) if AUTOENCODER in models else None
-    return Trained(split=split, autoencoder=autoencoder, baselines=baselines)
+    autoencoder = train_autoencoder.fn(run, split) if set(models) & set(NEURAL) else None
+    if not {NCF, BLEND} & set(models):
+        return Trained(split=split, autoencoder=autoencoder, baselines=baselines)
+    content = train_content_cnn.fn(run, split)
+    ncf = train_ncf.fn(run, split, autoencoder, content, baselines)
+    return Trained(split=split, autoencoder=autoencoder, content=content, baselines=baselines, ncf=ncf)
 
 
 def _write(out: Path, figures: Mapping[str, Any], evaluation: ArtefactRef, split_ref: ArtefactRef) -> None:

@@ -19,7 +19,7 @@ from recsys.selection import paired_bootstrap
 from recsys.similar import behaviour_vectors, title_space
 from tasks.events import EventTracker
 from tasks.run import Run, stage
-from tasks.serving import serving_copy
+from tasks.serving import forget_serving, serving_copy
 from tasks.trained import Trained
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def refit_winner(
                 found,
             ):
                 _write(run, validated, trained, evaluation, family, identity.refitted, draft)
+            forget_serving(run)
         record.artefact, record.rows = found, read_manifest(found).rows["titles"]
         record.details = {"family": family, "refitted": identity.refitted}
         return found

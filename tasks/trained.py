@@ -13,8 +13,9 @@ from recsys.artefacts import ArtefactRef, verified_file
 from recsys.families import load_scorer
 from recsys.scoring import Scorer
 
-NCF, AUTOENCODER = "ncf", "user_autoencoder"
-SERVABLE_PARTS = {NCF: ("split", "autoencoder", "content", "baselines", "ncf"), AUTOENCODER: ("split", "autoencoder")}
+NCF, BLEND, AUTOENCODER = "ncf", "blend", "user_autoencoder"
+_WHOLE = ("split", "autoencoder", "content", "baselines", "ncf")
+SERVABLE_PARTS = {NCF: _WHOLE, BLEND: _WHOLE, AUTOENCODER: ("split", "autoencoder")}
 """Family → what a model of it is made from. Any other family is a baseline."""
 
 
@@ -48,6 +49,7 @@ class Trained(BaseModel):
             yield AUTOENCODER, AUTOENCODER, self.autoencoder.file("fit")
         if self.ncf is not None:
             yield NCF, NCF, self.ncf.file("measured")
+            yield BLEND, BLEND, self.ncf.file("measured")  # the first stage alone: what NCF has to beat
 
     def tuned(self) -> dict[str, dict[str, Any]]:
         """Parameters and validation figures of each baseline, by name."""

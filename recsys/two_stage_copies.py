@@ -1,0 +1,206 @@
+"""What the second stage's process runs: the copy that is measured, the one that serves, and the report.
+
+The network learns what the towers fitted on one window do not know of the next: for the copy that is measured, from
+train to validation; for the one that serves, from train and validation to test. Takes paths, and goes on where a killed
+process stopped. PyTorch is imported when it runs: the parent stays light.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys.artefacts import write_text
+from recsys.config import NcfConfig
+from recsys.data.split import TEST, VALIDATION, Split
+from recsys.devices import Precision
+from recsys.families import load_scorer
+from recsys.histories import Histories
+from recsys.rivals import chosen_params, fit_family
+from recsys.scoring import Scorer
+from recsys.tracker import Tracker
+
+if TYPE_CHECKING:
+    from recsys.two_stage import TwoStage
+
+MEASURED, SERVING, REPORT = "measured", "serving", "ncf.json"
+CLOSED_FORM = ("ease", "ease_recency", "order_ridge", "ials", "ials_recency")
+"""Baselines that are towers too, where they were fitted."""
+CHECKPOINT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the towers of a night lie."""
+
+    autoencoder: Path
+    """Holds the copies ``train`` and ``fit``."""
+    content: Path
+    """Holds the copy ``final``: it knows the train window only, so it is the same for every copy."""
+    baselines: Path
+    """Holds ``<name>/train`` and ``<name>/fit``."""
+
+    def towers(self, copy: str) -> dict[str, Scorer]:
+        """The towers fitted on train (``train``) or on train and validation (``fit``)."""
+        folders = {name: self.baselines / name / copy for name in self.closed_form}
+        return {
+            "user_autoencoder": load_scorer("user_autoencoder", self.autoencoder / copy),
+            "content_cnn": load_scorer("content_cnn", self.content / "final"),
+            **{name: load_scorer(name, folder) for name, folder in folders.items()},
+        }
+
+    @property
+    def closed_form(self) -> list[str]:
+        """The baselines that are towers."""
+        return [name for name in CLOSED_FORM if (self.baselines / name).is_dir()]
+
+
+def fit_ncf(
+    split_folder: Path,
+    parts: Parts,
+    folder: Path,
+    config: NcfConfig,
+    *,
+    identity: str,
+    device: str,
+    precision: Precision,
+    seed: int,
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Make the copy ``measured`` in ``folder``, and ``ncf.json``: settings, blend, figures, curve.
+
+    Args:
+        split_folder: holds a :class:`recsys.data.split.Split`; its test window is not read.
+        parts: the towers.
+        folder: where to; a killed process's checkpoints there are used.
+        config: hyper-parameters.
+        identity: of data, configuration and code: another one's checkpoints are not used.
+        device: cpu or cuda:N.
+        precision: of the network's forward passes.
+        seed: of everything drawn.
+        tracker: hears parameters and epochs.
+
+    Returns:
+        the content of ``ncf.json``.
+
+    Raises:
+        TrainingError: see :func:`recsys.two_stage.train_two_stage`.
+    """
+    split = Split.load(split_folder)
+    heard = _Recorder(tracker)
+    learned = _learn(
+        split, parts.towers("train"), split.train, VALIDATION, folder, config,
+        identity=identity, device=device, precision=precision, seed=seed, tracker=heard,
+    )  # fmt: skip
+    learned.over(parts.towers("fit"), split.fit, split.titles).save(folder / MEASURED)
+    report = {
+        "settings": {"weights": dict(learned.copy.blend.weights), **asdict(learned.ncf.settings)},
+        "features": list(learned.standard.names),
+        "share": learned.ncf.share,
+        "validation": learned.ncf.report,
+        "curve": heard.epochs,
+    }
+    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def refit_ncf(
+    split_folder: Path,
+    parts: Parts,
+    autoencoder: Path,
+    folder: Path,
+    config: NcfConfig,
+    *,
+    max_items: int,
+    identity: str,
+    device: str,
+    precision: Precision,
+    seed: int,
+    tracker: Tracker,
+) -> None:
+    """Make the copy ``serving`` in ``folder``: it learned from the test window too, over towers fitted on everything.
+
+    Args:
+        split_folder: holds the split; every interaction of it is read.
+        parts: the towers of :func:`fit_ncf`.
+        autoencoder: the autoencoder's serving copy.
+        folder: where to.
+        config: hyper-parameters.
+        max_items: most titles of the dense closed-form towers.
+        identity: as in :func:`fit_ncf`.
+        device: cpu or cuda:N.
+        precision: of the network's forward passes.
+        seed: of everything drawn.
+        tracker: hears the epochs.
+    """
+    split = Split.load(split_folder)
+    learned = _learn(
+        split, parts.towers("fit"), split.fit, TEST, folder, config,
+        identity=identity, device=device, precision=precision, seed=seed, tracker=tracker,
+    )  # fmt: skip
+    everything = split.interactions
+    towers = {
+        name: fit_family(name, chosen_params(parts.baselines, name), everything, max_items=max_items, seed=seed)
+        for name in parts.closed_form
+    }
+    towers |= {
+        "user_autoencoder": load_scorer("user_autoencoder", autoencoder),
+        "content_cnn": load_scorer("content_cnn", parts.content / "final"),
+    }
+    ordered = {name: towers[name] for name in learned.copy.blend.towers}
+    learned.over(ordered, everything, split.titles).save(folder / SERVING)
+
+
+def _learn(
+    split: Split,
+    towers: Mapping[str, Scorer],
+    histories: Histories,
+    window: int,
+    folder: Path,
+    config: NcfConfig,
+    *,
+    identity: str,
+    device: str,
+    precision: Precision,
+    seed: int,
+    tracker: Tracker,
+) -> TwoStage:
+    from recsys.checkpoints import Checkpoints
+    from recsys.two_stage import train_two_stage
+
+    checkpoints = Checkpoints(folder / "checkpoint", identity, every_seconds=CHECKPOINT_SECONDS)
+    learned = train_two_stage(
+        towers,
+        histories,
+        split.targets(window),
+        split.titles,
+        config,
+        seed=seed,
+        device=device,
+        precision=precision,
+        tracker=tracker,
+        checkpoints=checkpoints,
+    )
+    checkpoints.remove()
+    return learned
+
+
+@dataclass
+class _Recorder:
+    """A Tracker that hands on what it hears, and keeps the epochs."""
+
+    tracker: Tracker
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        self.tracker.params(values)
+
+    def epoch(self, number: int, total: int, metrics: Mapping[str, float]) -> None:
+        self.epochs.append(dict(metrics))
+        self.tracker.epoch(number, total, metrics)
+
+    def note(self, text: str) -> None:
+        self.tracker.note(text)
