@@ -13,16 +13,6 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.autoencoder import train_autoencoder
-from tasks.baselines import fit_baselines
-from tasks.content import train_content_cnn
-from tasks.export import audit_and_publish, recommend
-from tasks.ingest import ingest
-from tasks.manifest import write_run_manifest
-from tasks.ncf import train_ncf
-from tasks.refit import refit_winner
-from tasks.selection import decide, evaluate_candidates
-
 from flows import parameters as form
 from flows.engine import Steps, perform
 from flows.logs import logged_only
@@ -31,6 +21,14 @@ from flows.stopping import on_stop
 from recsys.artefacts import ArtefactRef
 from recsys.devices import available_cores
 from recsys.errors import PublicationError
+from tasks.autoencoder import train_autoencoder
+from tasks.baselines import fit_baselines
+from tasks.content import train_content_cnn
+from tasks.export import audit_and_publish, recommend
+from tasks.ingest import ingest
+from tasks.manifest import write_run_manifest
+from tasks.ncf import train_ncf
+from tasks.refit import refit_winner
 from tasks.registry import (
     close_night,
     current_champion,
@@ -39,7 +37,9 @@ from tasks.registry import (
     open_night,
     register_model,
 )
+from tasks.reports import log_models
 from tasks.run import Run
+from tasks.selection import decide, evaluate_candidates
 from tasks.split import make_split
 from tasks.trained import Trained
 from tasks.validate import validate
@@ -62,7 +62,7 @@ def nightly(
     Whatever is still valid from earlier nights is reused. If anything fails, what is served stays as it is.
 
     Args:
-        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        config_file: A TOML file on the worker's machine; empty: that of `marquee up`, or the defaults.
         home: The directory that everything is written to; empty: as configured (./.marquee).
         run_date: The night that the lists are for, YYYY-MM-DD; empty: today (UTC).
         source: Where ratings come from; empty: as configured.
@@ -98,6 +98,7 @@ def train(run: Run, steps: Steps, validated: Any) -> Any:
     split = steps.call(make_split, run, validated)
     trained = train_models(run, steps, split)
     evaluation = steps.call(evaluate_candidates, run, trained)
+    steps.call(log_models, run, trained, evaluation)
     decision = steps.call(decide, run, trained, evaluation)
     model = steps.call(refit_winner, run, validated, trained, evaluation, decision)
     steps.call(register_model, run, model, decision)
@@ -128,7 +129,7 @@ def to_serve(run: Run) -> tuple[ArtefactRef, str]:
         raise PublicationError(
             "no model may serve: none was ever promoted",
             where=str(run.folder),
-            remedy="the decision's reason is in the run's records; lower the gate's floors, or promote a version by hand",
+            remedy="the decision's reason is in the run's records; lower the gate's floors, or promote by hand",
         )
     return champion.bundle, champion.version.version
 

@@ -1,4 +1,4 @@
-"""The parameters of flows: their types and bounds, which Prefect's form enforces, and the configuration that they mean."""
+"""The parameters of flows: their types and bounds, which Prefect enforces, and the configuration that they mean."""
 
 from __future__ import annotations
 

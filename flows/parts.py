@@ -6,13 +6,13 @@ from datetime import date
 from typing import Any
 
 from prefect import flow
-from tasks.ingest import ingest as ingest_task
 
 from flows import nightly as whole
 from flows import parameters as form
 from flows.engine import Chain, Steps, perform
 from recsys.artefacts import ArtefactRef, read_manifest
 from recsys.errors import UsageError
+from tasks.ingest import ingest as ingest_task
 from tasks.registry import version_to_serve
 from tasks.run import Run
 from tasks.validate import validate as validate_task
@@ -28,7 +28,7 @@ def ingest(
     """Bring the source's ratings and titles into one dataset.
 
     Args:
-        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        config_file: A TOML file on the worker's machine; empty: that of `marquee up`, or the defaults.
         home: The directory that everything is written to; empty: as configured (./.marquee).
         source: Where ratings come from; empty: as configured.
         settings: Any other settings, as {"section.key": value}, such as {"ncf.epochs": 10}.
@@ -47,7 +47,7 @@ def validate(
     """Prove that a dataset fits: put bad rows aside, and say so in a report.
 
     Args:
-        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        config_file: A TOML file on the worker's machine; empty: that of `marquee up`, or the defaults.
         home: The directory that everything is written to; empty: as configured (./.marquee).
         dataset: The digest of the dataset to check, or its start; empty: the latest.
         allow_row_change: Go on although the number of ratings changed by more than half since the last good night.
@@ -67,7 +67,7 @@ def train(
     """Train every model on a validated dataset, decide, and register the winner. Publishes nothing.
 
     Args:
-        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        config_file: A TOML file on the worker's machine; empty: that of `marquee up`, or the defaults.
         home: The directory that everything is written to; empty: as configured (./.marquee).
         validated: The digest of the validated data to learn from, or its start; empty: the latest.
         settings: Any other settings, as {"section.key": value}, such as {"ncf.epochs": 10}.
@@ -87,7 +87,7 @@ def export(
     """Write, audit and publish every user's list with a model that is there already.
 
     Args:
-        config_file: A TOML file on the worker's machine; empty: the one that `marquee up` was started with, or the defaults.
+        config_file: A TOML file on the worker's machine; empty: that of `marquee up`, or the defaults.
         home: The directory that everything is written to; empty: as configured (./.marquee).
         run_date: The night that the lists are for, YYYY-MM-DD; empty: today (UTC).
         model: The digest of the model to use, or its start; empty: the champion's.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,7 +17,7 @@ from recsys.config import Config
 from recsys.data.ingest import ingested
 from tasks.run import Run
 
-_ACTS = {"log_dataset_input", "decide", "register_model", "audit_and_publish"}
+_ACTS = {"log_dataset_input", "log_models", "decide", "register_model", "audit_and_publish"}
 """Steps without an artefact of their own: they ask MLflow, or change what is served. Never done in a dry run."""
 
 
@@ -35,7 +35,13 @@ class NotThereError(Exception):
 
 
 class _ReadingStore(ArtefactStore):
-    """Finds artefacts, makes none."""
+    """Finds artefacts, makes none. A step looks for its artefact first: where there is none it would go to work."""
+
+    def find(self, kind: str, parents: Mapping[str, str], configuration: Mapping[str, Any]) -> ArtefactRef:
+        found = super().find(kind, parents, configuration)
+        if found is None:
+            raise NotThereError(kind)
+        return found
 
     def create(self, kind: str, *_: Any, **__: Any) -> NoReturn:
         raise NotThereError(kind)
