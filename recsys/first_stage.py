@@ -7,6 +7,8 @@ own: what the second stage has to beat. Knows nothing of the second stage.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Self
 
 import numpy as np
 
+from recsys.artefacts import write_text
 from recsys.errors import ArtefactError
 from recsys.families import family_of, load_scorer
 from recsys.histories import Bools, Floats, Histories, Ints, Longs
@@ -96,11 +99,11 @@ class Blend:
             listable[users, chosen[users, places]] = np.finfo(np.float32).max
         return top_k(listable, k)[0]
 
-    def save(self, folder: Path) -> None:
-        """Write the blend and, in folders of their own, its towers."""
-        save_towers(folder, self.towers)
+    def save(self, folder: Path, towers: Mapping[str, Path] | None = None) -> None:
+        """Write the blend and, in folders of their own, its towers (linked where ``towers`` says they lie already)."""
+        save_towers(folder, self.towers, towers or {})
         about = {"kind": "Blend", "weights": dict(self.weights), "cold": np.flatnonzero(self.cold).tolist()}
-        (folder / "blend.json").write_text(json.dumps({**about, "n_items": self.n_items}, indent=1) + "\n")
+        write_text(folder / "blend.json", json.dumps({**about, "n_items": self.n_items}, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -122,13 +125,32 @@ def _zscores(scores: Floats, among: Bools) -> Floats:
     return np.asarray((scores - mean) / np.sqrt(np.maximum(variance, 1e-12)), np.float32)
 
 
-def save_towers(folder: Path, towers: Mapping[str, Scorer]) -> None:
-    """Write towers into ``towers/<name>/``, and which family each is of into ``towers.json``."""
+def save_towers(folder: Path, towers: Mapping[str, Scorer], saved: Mapping[str, Path]) -> None:
+    """Write towers into ``towers/<name>/``, and which family each is of into ``towers.json``.
+
+    Args:
+        folder: where to.
+        towers: by name.
+        saved: folders where some of them lie already: the matrices of linear towers are large, so files are hard
+            links where the file system can, else copies.
+    """
     for name, tower in towers.items():
-        (folder / "towers" / name).mkdir(parents=True, exist_ok=True)
-        tower.save(folder / "towers" / name)
+        place = folder / "towers" / name
+        if name in saved:
+            shutil.copytree(saved[name], place, copy_function=_link, dirs_exist_ok=True)
+        else:
+            place.mkdir(parents=True, exist_ok=True)
+            tower.save(place)
     families = {name: family_of(tower) for name, tower in towers.items()}
-    (folder / "towers.json").write_text(json.dumps(families, indent=1) + "\n")
+    write_text(folder / "towers.json", json.dumps(families, indent=1) + "\n")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        Path(target).unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def load_towers(folder: Path) -> dict[str, Scorer]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -181,9 +181,29 @@ class TwoStage:
         scores[users, described.items[users, places]] = logits[users, places]
         return np.asarray(scores, np.float32)
 
-    def save(self, folder: Path) -> None:
-        """Write the whole: towers, statistics, vectors, network."""
-        self.copy.blend.save(folder)
+    def report(self) -> dict[str, Any]:
+        """How it was made and how it did on held-out users: settings, figures, curve by epoch."""
+        told = dict(self.ncf.report)
+        curve, losses = told.pop("curve"), told.pop("losses")
+        settings = {**asdict(self.ncf.settings), "candidates": self.copy.n_candidates, "share": self.ncf.share}
+        settings |= {"temperature": self.ncf.temperature, "kept_epoch": told.pop("epoch")}
+        return {
+            "settings": settings | {f"weight_{name}": weight for name, weight in self.copy.blend.weights.items()},
+            "features": list(self.standard.names),
+            "share": self.ncf.share,
+            "validation": told,
+            "figures": {f"validation_{name}": value for name, value in told.items()},
+            "curve": [{"loss": loss, "ndcg_at_10": ndcg} for loss, ndcg in zip(losses, curve, strict=True)],
+        }
+
+    def save(self, folder: Path, towers: Mapping[str, Path] | None = None) -> None:
+        """Write the whole: towers, statistics, vectors, network.
+
+        Args:
+            folder: where to.
+            towers: where towers lie already, by name: their files are linked, not written again.
+        """
+        self.copy.blend.save(folder, towers)
         self.copy.statistics.save(folder / "statistics.safetensors")
         self.ncf.save(folder / "ncf")
         arrays = {

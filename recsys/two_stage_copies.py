@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +43,17 @@ class Parts:
     baselines: Path
     """Holds ``<name>/train`` and ``<name>/fit``."""
 
-    def towers(self, copy: str) -> dict[str, Scorer]:
-        """The towers fitted on train (``train``) or on train and validation (``fit``)."""
-        folders = {name: self.baselines / name / copy for name in self.closed_form}
+    def folders(self, copy: str) -> dict[str, Path]:
+        """Where each tower lies, fitted on train (``train``) or on train and validation (``fit``)."""
         return {
-            "user_autoencoder": load_scorer("user_autoencoder", self.autoencoder / copy),
-            "content_cnn": load_scorer("content_cnn", self.content / "final"),
-            **{name: load_scorer(name, folder) for name, folder in folders.items()},
+            "user_autoencoder": self.autoencoder / copy,
+            "content_cnn": self.content / "final",
+            **{name: self.baselines / name / copy for name in self.closed_form},
         }
+
+    def towers(self, copy: str) -> dict[str, Scorer]:
+        """The towers of a copy."""
+        return {name: load_scorer(name, folder) for name, folder in self.folders(copy).items()}
 
     @property
     def closed_form(self) -> list[str]:
@@ -84,25 +87,18 @@ def fit_ncf(
         tracker: hears parameters and epochs.
 
     Returns:
-        the content of ``ncf.json``.
+        the content of ``ncf.json``: see :meth:`recsys.two_stage.TwoStage.report`.
 
     Raises:
         TrainingError: see :func:`recsys.two_stage.train_two_stage`.
     """
     split = Split.load(split_folder)
-    heard = _Recorder(tracker)
     learned = _learn(
         split, parts.towers("train"), split.train, VALIDATION, folder, config,
-        identity=identity, device=device, precision=precision, seed=seed, tracker=heard,
+        identity=identity, device=device, precision=precision, seed=seed, tracker=tracker,
     )  # fmt: skip
-    learned.over(parts.towers("fit"), split.fit, split.titles).save(folder / MEASURED)
-    report = {
-        "settings": {"weights": dict(learned.copy.blend.weights), **asdict(learned.ncf.settings)},
-        "features": list(learned.standard.names),
-        "share": learned.ncf.share,
-        "validation": learned.ncf.report,
-        "curve": heard.epochs,
-    }
+    learned.over(parts.towers("fit"), split.fit, split.titles).save(folder / MEASURED, parts.folders("fit"))
+    report = learned.report()
     write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
     return report
 
@@ -151,7 +147,8 @@ def refit_ncf(
         "content_cnn": load_scorer("content_cnn", parts.content / "final"),
     }
     ordered = {name: towers[name] for name in learned.copy.blend.towers}
-    learned.over(ordered, everything, split.titles).save(folder / SERVING)
+    saved = {"user_autoencoder": autoencoder, "content_cnn": parts.content / "final"}
+    learned.over(ordered, everything, split.titles).save(folder / SERVING, saved)
 
 
 def _learn(
@@ -186,21 +183,3 @@ def _learn(
     )
     checkpoints.remove()
     return learned
-
-
-@dataclass
-class _Recorder:
-    """A Tracker that hands on what it hears, and keeps the epochs."""
-
-    tracker: Tracker
-    epochs: list[dict[str, float]] = field(default_factory=list)
-
-    def params(self, values: Mapping[str, object]) -> None:
-        self.tracker.params(values)
-
-    def epoch(self, number: int, total: int, metrics: Mapping[str, float]) -> None:
-        self.epochs.append(dict(metrics))
-        self.tracker.epoch(number, total, metrics)
-
-    def note(self, text: str) -> None:
-        self.tracker.note(text)
