@@ -8,7 +8,7 @@ Takes paths, and goes on where a killed process stopped. PyTorch is imported whe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from scipy import sparse
 from recsys.artefacts import write_text
 from recsys.cold_titles import ColdDraw, cold_figures, draw_cold, users_of
 from recsys.config import ContentConfig
-from recsys.content_baselines import TfidfNeighbours, TfidfRidge, rated_titles, tfidf
+from recsys.content_baselines import PENALTIES, TfidfNeighbours, TfidfRidge, rated_titles, tfidf
 from recsys.data.split import Split
 from recsys.data.text import Documents, Vocabulary
 from recsys.devices import Precision
@@ -87,6 +87,7 @@ def fit_content(
         kept,
         _Continued(tracker, len(first["curve"])),
         like=folder / MEASURED,
+        penalties=(first["penalty"],),
         **options,
     )
     cold = _measure(folder / MEASURED, documents, draw, seed)
@@ -117,6 +118,7 @@ def _copy(
     seed: int,
     draw: ColdDraw | None = None,
     like: Path | None = None,
+    penalties: Sequence[float] = PENALTIES,
 ) -> dict[str, Any]:
     """Train and save one copy, unless a process before this one did."""
     from recsys.checkpoints import Checkpoints
@@ -148,6 +150,7 @@ def _copy(
         seed=seed,
         tracker=tracker,
         like=None if like is None else ContentCnn.load(like).history_rows,
+        penalties=penalties,
         checkpoints=checkpoints,
     )
     training.model.save(folder)
@@ -208,7 +211,7 @@ def _ridge(features: sparse.csr_matrix, rated: Bools, penalty: float) -> Scores:
     return TfidfRidge.fit(features, rated, penalty=penalty).scores
 
 
-def _tuned(options: list[Callable[[], Scores]], draw: ColdDraw) -> dict[str, float]:
+def _tuned(options: Sequence[Callable[[], Scores]], draw: ColdDraw) -> dict[str, float]:
     """The figures on the titles to report on of the option that is best on those to stop on."""
     best, figures = -1.0, {}
     for option in options:

@@ -76,7 +76,7 @@ class Vocabulary:
     @property
     def n_tokens(self) -> int:
         """Number of token ids."""
-        return self._offset + int(self._subwords.get_vocab_size())
+        return self._offset + int(self._subwords.get_vocab_size()) - 1  # its own [UNK], piece 0, is ours
 
     @classmethod
     def train(
@@ -117,7 +117,7 @@ class Vocabulary:
     def _pieces(self, texts: list[str]) -> Mapping[str, list[int]]:
         distinct = list(dict.fromkeys(texts))
         return {
-            text: [self._offset + piece for piece in encoding.ids] or []
+            text: [self._offset + piece - 1 if piece else UNKNOWN for piece in encoding.ids]
             for text, encoding in zip(distinct, self._subwords.encode_batch(distinct), strict=True)
         }
 
@@ -154,7 +154,7 @@ class Vocabulary:
             return ("[PAD]", _UNK, "[NO TEXT]", *(f"[UNKNOWN {role.upper()}]" for role in _PEOPLE))[token]
         if token < self._offset:
             return self.names[token - _FIXED]
-        return str(self._subwords.id_to_token(token - self._offset))
+        return str(self._subwords.id_to_token(token - self._offset + 1))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data from which :meth:`of_json` makes the same vocabulary."""
@@ -263,6 +263,7 @@ def _train_subwords(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:most])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
+        min_frequency=2,  # a piece that occurs once tells nothing of another title
         special_tokens=[_UNK],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),

@@ -39,7 +39,7 @@ class TitleNetwork(nn.Module):
         pooled = []
         for convolution in self.convolutions:
             hidden = functional.silu(convolution(embedded.transpose(1, 2))) * there  # [n, channels, length]
-            pooled += [hidden.amax(dim=2), hidden.sum(dim=2) / root]
+            pooled += [hidden.amax(dim=2).clamp(min=0), hidden.sum(dim=2) / root]  # 0: as if always padded
         richness = torch.stack([torch.log1p((fields > 0).sum(1)) - 3, (fields == _PLOT).any(1).to(base.dtype)], dim=1)
         added = self.out(torch.cat([self.dropout(self.norm(torch.cat(pooled, dim=1))), richness], dim=1))
         scales = self.scales.exp()

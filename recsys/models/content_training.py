@@ -7,7 +7,7 @@ Each step draws users and titles, gives a part of each user's likes, and asks fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from recsys.checkpoints import Checkpoints
 from recsys.cold_titles import cold_figures, users_of
-from recsys.content_baselines import inverse_document_frequency, rated_titles, tfidf
+from recsys.content_baselines import PENALTIES, inverse_document_frequency, rated_titles, tfidf
 from recsys.content_space import ContentSpace, fit_space, user_vectors
 from recsys.data.text import PAD, Documents, Vocabulary
 from recsys.devices import Precision, autocast
@@ -94,6 +94,7 @@ def train_content_cnn(
     seed: int,
     tracker: Tracker,
     like: Floats | None = None,
+    penalties: Sequence[float] = PENALTIES,
     checkpoints: Checkpoints | None = None,
 ) -> ContentTraining:
     """Train on the likes of histories.
@@ -120,6 +121,7 @@ def train_content_cnn(
         tracker: hears every epoch.
         like: ``history_rows`` of an older tower over the same titles: the space is turned to match its, so that
             vectors of the two may be compared.
+        penalties: of the ridge, to choose from.
         checkpoints: where to keep what is needed to go on after a kill; an interrupted training of the same identity
             found there is continued, to the same bytes.
 
@@ -128,13 +130,17 @@ def train_content_cnn(
     """
     likes = histories.positives()
     with deterministic(device):
-        space = fit_space(likes, tfidf(documents), embedding_size=output_size, seed=seed, like=like)
+        space = fit_space(
+            likes, tfidf(documents), embedding_size=output_size, seed=seed, like=like, penalties=penalties
+        )
         settings = ContentSettings(output_size, embedding_size, channels, dropout, space.penalty, epochs)
         network = new_network(settings, vocabulary.n_tokens, seed)
         lesson = _Lesson.of(documents, space, likes, batch_size, titles_per_step, token_dropout)
         exam = None if stop is None else _Exam.of(documents, space, likes, stop)
         optimizer = torch.optim.AdamW(network.to(device).parameters(), betas=_MOMENTS, weight_decay=weight_decay)
         progress = _Progress.begin(network, exam, device, checkpoints, optimizer)
+        if progress.epoch:
+            tracker.note(f"the content CNN goes on after epoch {progress.epoch}")
         for epoch in range(progress.epoch + 1, epochs + 1):
             if exam is not None and progress.stopped(patience):
                 break
