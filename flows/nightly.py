@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import parameters as form
 from flows.engine import Steps, perform
 from flows.logs import logged_only
-from flows.report import leave_artifacts
+from flows.report import leave_artifacts, night_figures
 from flows.stopping import on_stop
 from recsys.artefacts import ArtefactRef
 from recsys.devices import available_cores
@@ -141,15 +141,17 @@ def publish(run: Run, steps: Steps, validated: Any, model: Any, version: Any) ->
 
 
 def conclude(run: Run, steps: Steps, decision: Any, publication: Any) -> dict[str, Any]:
-    """What the run came to, written down: its manifest."""
+    """What the run came to, written down: its manifest, Prefect's pages, MLflow's figures."""
     manifest: dict[str, Any] = steps.call(write_run_manifest, run, decision=decision, publication=publication)
     leave_artifacts(manifest, steps)
+    with logged_only("the run could not be closed in MLflow; what it published stands"):
+        steps.call(close_night, run, "FINISHED", *night_figures(manifest))
     return manifest
 
 
 @contextmanager
 def tracked(run: Run, steps: Steps) -> Iterator[Run]:
-    """The night's MLflow run, ended as the block ends: well, failed, or (told to stop) killed."""
+    """The night's MLflow run, closed where the block fails or is told to stop. :func:`conclude` closes it well."""
     tracked_run = steps.call(open_night, run)
     try:
         with on_stop(lambda: close_night.fn(tracked_run, "KILLED")):
@@ -160,8 +162,6 @@ def tracked(run: Run, steps: Steps) -> Iterator[Run]:
         with logged_only("the failed run could not be closed in MLflow"):
             steps.call(close_night, tracked_run, "FAILED")
         raise
-    with logged_only("the run could not be closed in MLflow; its lists are published"):
-        steps.call(close_night, tracked_run, "FINISHED")
 
 
 def _cores_to_spare(run: Run) -> bool:

@@ -64,6 +64,17 @@ def kept(manifest: Manifest) -> bool:
     return (manifest.get("decision") or {}).get("outcome") == "keep"
 
 
+def night_figures(manifest: Manifest) -> tuple[dict[str, float], dict[str, str]]:
+    """The best model's figures, and what was decided: what lists of nights show."""
+    decision = manifest.get("decision") or {}
+    best = decision.get("winner") or decision.get("challenger") or ""
+    figures = (manifest.get("metrics") or {}).get(best, {})
+    tags = {"outcome": decision.get("outcome", ""), "best": best, "status": manifest.get("status", "")}
+    generation = (manifest.get("publication") or {}).get("generation", "")
+    known = {f"marquee.{name}": text for name, text in {**tags, "generation": generation}.items() if text}
+    return {name: value for name, value in figures.items() if value is not None}, known
+
+
 def quarantine_line(manifest: Manifest) -> str:
     """How many rows were put aside."""
     quarantined = manifest.get("quarantined")

@@ -138,6 +138,8 @@ def runs_view(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
             "night": run["run_date"],
             "status": run["status"],
             "time": duration(run["seconds"]) if run["seconds"] is not None else "",
+            "best": run["tags"].get("marquee.best", ""),
+            "decision": run["tags"].get("marquee.outcome", ""),
             **{name: cell(run["metrics"].get(name)) for name in metrics},
         }
         for run in runs

@@ -134,9 +134,25 @@ def test_a_comparison_shows_both_and_the_interval() -> None:
 def test_runs_are_listed_with_their_figures() -> None:
     text = io.StringIO()
     console = Console(file=text, width=120)
-    run = {"run_id": "r", "run_date": "2026-11-24", "status": "FINISHED", "seconds": 125.0}
+    run = {
+        "run_id": "r",
+        "run_date": "2026-11-24",
+        "status": "FINISHED",
+        "seconds": 125.0,
+        "tags": {"marquee.best": "ease"},
+    }
     views.runs_view(console, [{**run, "metrics": {"ndcg_at_10": 0.3}}, {**run, "seconds": None, "metrics": {}}])
     assert "2 min 05 s" in text.getvalue()
+    assert "ease" in text.getvalue()
     assert "0.3000" in text.getvalue()
     views.runs_view(console, [])
     assert "`marquee nightly` makes one" in text.getvalue()
+
+
+def test_a_night_is_summed_up_by_its_best_model() -> None:
+    figures, tags = report.night_figures(MANIFEST)
+    assert figures == {"ndcg_at_10": 0.31234, "coverage_at_10": 0.4}
+    assert tags == {"marquee.outcome": "promote", "marquee.best": "ncf", "marquee.generation": "abc"}
+    kept = {**MANIFEST, "decision": {"outcome": "keep", "winner": None, "challenger": "ease", "reason": ""}}
+    assert report.night_figures(kept)[0] == {"ndcg_at_10": 0.29}
+    assert report.night_figures({"decision": None}) == ({}, {})
