@@ -2,6 +2,11 @@
 
 Early stopping is on NDCG@10 of users whose next interactions are known; checkpoints let a killed training go on and
 come to the very same weights. Knows nothing of artefacts or of the other models.
+
+The softmax is over all titles: a step holds one matrix [users of a piece, n_items] (123 MB at 512 × 60,000), and when
+that does not fit, pieces shrink. Weights, moments and averages take about 24 bytes for each of the
+(channels × hidden_size + embedding_size) × n_items parameters. Catalogues far beyond 100,000 titles would want a
+sampled softmax with logQ correction.
 """
 
 from __future__ import annotations
