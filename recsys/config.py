@@ -24,7 +24,8 @@ class SourceConfig(Section):
     """Where ratings and titles come from."""
 
     kind: SourceKind = "sample"
-    """sample: MovieLens 100K with cast and directors; movielens: a published MovieLens release; files: your own; synthetic: made up."""
+    """sample: MovieLens 100K with cast and directors; movielens: a published MovieLens release; files: your own;
+    synthetic: made up."""
     path: str | None = None
     """movielens: a directory or zip of any published layout."""
     name: str | None = None

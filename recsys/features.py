@@ -99,15 +99,16 @@ def _title_features(histories: Histories, rows: Ints, statistics: TitleStatistic
     if statistics.ordered:
         yield "trend", statistics.trend[rows]
         yield "place", statistics.place[rows]
-        yield "known_for", np.log1p(np.maximum(_now(histories)[:, None] - statistics.debut[rows], 0) / DAY)
+        yield "known_for", np.log1p(np.maximum(_now(histories, statistics)[:, None] - statistics.debut[rows], 0) / DAY)
 
 
-def _now(histories: Histories) -> NDArray[np.float64]:
-    """When a user was last active, microseconds, [n_users]; of empty rows the newest of the block."""
-    if histories.timestamps is None or not len(histories.item_nums):
-        return np.zeros(histories.n_users)
-    ends = np.maximum(histories.indptr[1:] - 1, 0)
-    return np.where(histories.lengths > 0, histories.timestamps[ends], histories.timestamps.max()).astype(np.float64)
+def _now(histories: Histories, statistics: TitleStatistics) -> NDArray[np.float64]:
+    """When a user was last active, microseconds, [n_users]; where that is not known, when the newest title began."""
+    newest = np.full(histories.n_users, statistics.debut.max(initial=0), np.float64)
+    if histories.timestamps is not None:
+        active = histories.lengths > 0
+        newest[active] = histories.timestamps[histories.indptr[1:][active] - 1]
+    return newest
 
 
 def _user_features(liked: Histories, rows: Ints, statistics: TitleStatistics) -> Iterator[tuple[str, Floats]]:

@@ -30,6 +30,8 @@ COLD_WEIGHT = 0.5
 """A title nobody rated is blended at this share of its content z-score: no other tower knows it."""
 COLD_QUOTA = 20
 """One candidate in so many is a title that nobody rated, where there are any and the content tower can tell."""
+MOST = 50.0
+"""Z-scores are cut to ±this: where all scores but one are equal, that one's has no bound."""
 BLOCK = 256
 """Users scored at a time."""
 SEARCH_USERS = 4_000
@@ -122,7 +124,7 @@ def _zscores(scores: Floats, among: Bools) -> Floats:
     count = np.maximum(among.sum(axis=1, keepdims=True), 1)
     mean = np.where(among, scores, 0).sum(axis=1, keepdims=True) / count
     variance = np.where(among, np.square(scores - mean), 0).sum(axis=1, keepdims=True) / count
-    return np.asarray((scores - mean) / np.sqrt(np.maximum(variance, 1e-12)), np.float32)
+    return np.clip((scores - mean) / np.sqrt(np.maximum(variance, 1e-12)), -MOST, MOST).astype(np.float32)
 
 
 def save_towers(folder: Path, towers: Mapping[str, Scorer], saved: Mapping[str, Path]) -> None:

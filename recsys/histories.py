@@ -158,7 +158,7 @@ class Histories:
 
     @classmethod
     def of_lists(cls, rows: Sequence[Sequence[int]], n_items: int, *, ordered: bool = True) -> Histories:
-        """Histories of positive interactions from lists of item numbers, oldest first. Repeats keep their last place."""
+        """Histories of positive interactions from lists of item numbers, oldest first. Of repeats the last counts."""
         kept = [list(dict.fromkeys(reversed(row)))[::-1] if ordered else sorted(set(row)) for row in rows]
         items = np.array([item for row in kept for item in row], np.int32)
         return cls(

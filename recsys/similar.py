@@ -43,7 +43,7 @@ def behaviour_vectors(histories: Histories, size: int = 64) -> Floats:
 
 def _right_singular_vectors(matrix: sparse.csr_matrix, rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """By randomised subspace iteration (Halko et al., 2011): unlike ARPACK, the same result every time."""
-    start = np.random.default_rng(0).standard_normal((matrix.shape[1], min(rank + 10, min(matrix.shape))))
+    start = np.random.default_rng(0).standard_normal((matrix.shape[1], min(rank + 10, *matrix.shape)))
     basis = np.linalg.qr(start)[0]
     for _ in range(6):
         basis = np.linalg.qr(matrix.T @ (matrix @ basis))[0]

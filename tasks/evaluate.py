@@ -127,7 +127,9 @@ def _train(run: Run, split: ArtefactRef, models: tuple[str, ...]) -> Trained:
         narrowed = run.config.baselines.model_copy(update={"models": rivals})
         run = run.model_copy(update={"config": run.config.model_copy(update={"baselines": narrowed})})
     baselines = fit_baselines.fn(run, split)
-    autoencoder = train_autoencoder.fn(run, split) if set(models) & set(NEURAL) else None
+    if not set(models) & set(NEURAL):
+        return Trained(split=split, baselines=baselines)
+    autoencoder = train_autoencoder.fn(run, split)
     if not {NCF, BLEND} & set(models):
         return Trained(split=split, autoencoder=autoencoder, baselines=baselines)
     content = train_content_cnn.fn(run, split)

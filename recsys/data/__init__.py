@@ -1,0 +1,1 @@
+"""From raw files to numbered, split interactions and the text of titles."""

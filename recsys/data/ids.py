@@ -75,8 +75,9 @@ class IdMap:
                 f"{found.null_count} ids are unknown, the first is {unknown!r}",
                 remedy="check that both sides come from the same data",
             )
-        return np.asarray(pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False) if isinstance(found, pa.Array)
-                          else pc.fill_null(found, MISSING).combine_chunks().to_numpy(zero_copy_only=False), dtype=np.int32)  # fmt: skip
+        numbers = pc.fill_null(found, MISSING)
+        numbers = numbers.combine_chunks() if isinstance(numbers, pa.ChunkedArray) else numbers
+        return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.int32)
 
     def number(self, external_id: str) -> int | None:
         """The number of one id, or None."""

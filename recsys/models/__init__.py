@@ -1,0 +1,1 @@
+"""The models. They do not know each other."""

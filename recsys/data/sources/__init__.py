@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from recsys.config import SourceConfig
 from recsys.data.sources.base import Located, Place
 from recsys.errors import ConfigError
+
+Locate = Callable[[SourceConfig, Place], Located]
 
 
 def locate_source(config: SourceConfig, place: Place) -> Located:
@@ -15,20 +19,15 @@ def locate_source(config: SourceConfig, place: Place) -> Located:
         SourceError: the files are missing or are not what they should be.
         DownloadError: they cannot be brought just now.
     """
+    locate: Locate
     if config.kind == "sample":
-        from recsys.data.sources import sample
-
-        return sample.locate(config, place)
-    if config.kind == "movielens":
-        from recsys.data.sources import movielens
-
-        return movielens.locate(config, place)
-    if config.kind == "files":
-        from recsys.data.sources import files
-
-        return files.locate(config, place)
-    if config.kind == "synthetic":
-        from recsys.data.sources import synthetic
-
-        return synthetic.locate(config, place)
-    raise ConfigError(f"the source kind {config.kind!r} is not known", where="[source] kind")
+        from recsys.data.sources.sample import locate
+    elif config.kind == "movielens":
+        from recsys.data.sources.movielens import locate
+    elif config.kind == "files":
+        from recsys.data.sources.files import locate
+    elif config.kind == "synthetic":
+        from recsys.data.sources.synthetic import locate
+    else:
+        raise ConfigError(f"the source kind {config.kind!r} is not known", where="[source] kind")
+    return locate(config, place)

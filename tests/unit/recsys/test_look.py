@@ -57,7 +57,7 @@ def test_unknown_ids_say_what_to_check(home):
 
 
 def test_before_the_first_night(tmp_path):
-    with pytest.raises(UsageError, match="nothing is published yet.*Run `marquee nightly`"):
+    with pytest.raises(UsageError, match=r"nothing is published yet.*Run `marquee nightly`"):
         recommended(tmp_path, "u1")
     assert sample_users(tmp_path, 5) == []
 

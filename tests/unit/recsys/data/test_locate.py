@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from recsys.config import SourceConfig
+from recsys.data.delimited import lines_at
 from recsys.data.ingest import Ingested, ingest
 from recsys.data.locate import locate_lines
-from recsys.data.delimited import lines_at
 
 
 def made(tmp_path: Path, ratings: Path | str) -> Ingested:

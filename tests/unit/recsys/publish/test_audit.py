@@ -21,7 +21,8 @@ def check(tmp_path):
         user, rank, item, score = zip(*lines, strict=True)
         table = pa.table(
             {
-                "user_id": pa.array(user, pa.string()), "rank": pa.array(rank, pa.int16()), "item_id": pa.array(item, pa.string()),
+                "user_id": pa.array(user, pa.string()), "rank": pa.array(rank, pa.int16()),
+                "item_id": pa.array(item, pa.string()),
                 "score": pa.array(score, pa.float32()), "reason": pa.array([None] * len(lines), pa.string()),
                 "model_version": ["1"] * len(lines), "run_date": pa.array([date(2026, 11, 24)] * len(lines)),
             },
