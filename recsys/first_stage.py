@@ -124,7 +124,8 @@ def _zscores(scores: Floats, among: Bools) -> Floats:
     count = np.maximum(among.sum(axis=1, keepdims=True), 1)
     mean = np.where(among, scores, 0).sum(axis=1, keepdims=True) / count
     variance = np.where(among, np.square(scores - mean), 0).sum(axis=1, keepdims=True) / count
-    return np.clip((scores - mean) / np.sqrt(np.maximum(variance, 1e-12)), -MOST, MOST).astype(np.float32)
+    zscores = (scores - mean) / np.sqrt(np.maximum(variance, 1e-12))
+    return np.asarray(np.clip(zscores, -MOST, MOST), np.float32)
 
 
 def save_towers(folder: Path, towers: Mapping[str, Scorer], saved: Mapping[str, Path]) -> None:
