@@ -12,7 +12,6 @@ sampled softmax with logQ correction.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -25,8 +24,9 @@ from recsys.config import AutoencoderConfig
 from recsys.cooccurrence import popularity_share
 from recsys.devices import Pieces, Precision, autocast
 from recsys.errors import TrainingError
-from recsys.histories import Bools, Floats, Histories, Longs
-from recsys.models.autoencoder_network import UserNetwork, kl_divergence, masked_cross_entropy
+from recsys.histories import Histories, Longs
+from recsys.models.autoencoder_network import kl_divergence, masked_cross_entropy
+from recsys.models.autoencoder_validation import validator
 from recsys.models.user_autoencoder import AutoencoderShape, UserAutoencoder
 from recsys.tracker import Tracker
 from recsys.training import (
@@ -42,7 +42,7 @@ from recsys.training import (
     set_learning_rate,
     warmup_then_decay,
 )
-from recsys.user_batches import Rows, Targets, UserInputs, held_out, next_window, whole, with_ties_drawn
+from recsys.user_batches import Rows, Targets, UserInputs, held_out, next_window, with_ties_drawn
 
 TRAINER = "user autoencoder"
 _TAUS = (20.0, 3.0)
@@ -52,7 +52,6 @@ _KL_ANNEALED = 0.3  # share of the steps
 _WARM_UP_EPOCHS = 2
 _MOMENTS = (0.9, 0.99)
 _CLIP = 5.0
-_VALIDATION_USERS = 2_000
 _REFIT_LENGTH = 0.5  # of the epochs of the first fit: what a fit from nothing reaches in all of them, or more
 
 
@@ -203,7 +202,7 @@ class _Run:
     def train(
         self, validation: tuple[Histories, Histories] | None, checkpoints: Checkpoints | None
     ) -> AutoencoderTraining:
-        measure = None if validation is None else _validator(*validation, self.shape, self.popularity, self.device)
+        measure = None if validation is None else validator(*validation, self.shape, self.popularity, self.device)
         first = self._resume(checkpoints) + 1
         for epoch in range(first, self.settings.epochs + 1):
             if measure is not None and self.curve and self.stopping.stop(len(self.curve)):
@@ -349,73 +348,6 @@ def _shape(histories: Histories, settings: AutoencoderSettings) -> AutoencoderSh
         length_centre=float(lengths.mean()),
         length_spread=max(0.5, float(lengths.std())),
     )
-
-
-def _validator(
-    histories: Histories, targets: Histories, shape: AutoencoderShape, popularity: Floats, device: str
-) -> Callable[[UserNetwork], float]:
-    """A function that gives a network's mean NDCG@10 over at most 2,000 users, evenly spaced, with seen titles out."""
-    wanted = targets.positives()
-    measured = np.flatnonzero(wanted.lengths > 0)
-    measured = measured[:: max(1, -(-len(measured) // _VALIDATION_USERS))]
-    blocks = [
-        _Block.of(histories.select(part), wanted.select(part), shape, popularity, device)
-        for part in np.array_split(measured, max(1, len(measured) // 512))
-    ]
-
-    def measure(network: UserNetwork) -> float:
-        with torch.inference_mode():
-            gained = [block.ndcg(network) for block in blocks]
-        return round(float(torch.cat(gained).mean()), 6)
-
-    return measure
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Validation users, ready to be encoded."""
-
-    inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]
-    seen: tuple[Tensor, Tensor]
-    wanted: tuple[Tensor, Tensor]
-    ideal: Tensor
-    unlearned: Tensor
-
-    @classmethod
-    def of(
-        cls, histories: Histories, wanted: Histories, shape: AutoencoderShape, popularity: Floats, device: str
-    ) -> _Block:
-        learned: Bools = np.asarray(popularity > 0)
-        readable = histories.where(np.asarray(histories.positive) & learned[histories.item_nums])
-        inputs = whole(Rows.of(readable), taus=shape.taus, sequence_length=shape.sequence_length)
-        discounts = 1 / np.log2(np.arange(2, 12))
-        ideal = np.concatenate([[1.0], np.cumsum(discounts)])[np.minimum(wanted.lengths, 10)]
-
-        def places(part: Histories) -> tuple[Tensor, Tensor]:
-            return (
-                torch.from_numpy(part.user_nums.astype(np.int64)).to(device),
-                torch.from_numpy(part.item_nums.astype(np.int64)).to(device),
-            )
-
-        return cls(
-            inputs=shape.tensors(inputs, device),
-            seen=places(histories),
-            wanted=places(wanted),
-            ideal=torch.from_numpy(ideal.astype(np.float32)).to(device),
-            unlearned=torch.from_numpy(np.where(learned, 0, -np.inf).astype(np.float32)).to(device),
-        )
-
-    def ndcg(self, network: UserNetwork) -> Tensor:
-        """NDCG@10 per user, [n_users]."""
-        mean, _ = network.encode(*self.inputs)
-        scores = network.decode(mean) + self.unlearned
-        scores[self.seen] = -torch.inf
-        k = min(10, scores.shape[1])
-        best = scores.topk(k, dim=1).indices
-        relevant = torch.zeros_like(scores)
-        relevant[self.wanted] = 1.0
-        discounts = 1 / torch.log2(torch.arange(2, 2 + k, device=scores.device))
-        return (relevant.gather(1, best) * discounts).sum(1) / self.ideal
 
 
 def refit_settings(settings: AutoencoderSettings, best_epoch: int) -> AutoencoderSettings:
