@@ -202,6 +202,9 @@ class _Run:
     def train(
         self, validation: tuple[Histories, Histories] | None, checkpoints: Checkpoints | None
     ) -> AutoencoderTraining:
+        if validation is not None and not validation[1].positive.any():
+            self.tracker.note(f"nothing positive to validate the {TRAINER} on: it trains for all of its epochs")
+            validation = None
         measure = None if validation is None else validator(*validation, self.shape, self.popularity, self.device)
         first = self._resume(checkpoints) + 1
         for epoch in range(first, self.settings.epochs + 1):

@@ -21,7 +21,10 @@ _BLOCK = 512
 def validator(
     histories: Histories, targets: Histories, shape: AutoencoderShape, popularity: Floats, device: str
 ) -> Callable[[UserNetwork], float]:
-    """A function that gives a network's mean NDCG@10 over at most :data:`MOST_USERS` users, evenly spaced, with seen titles out."""
+    """A function that gives a network's mean NDCG@10 with seen titles out.
+
+    It is measured on at most :data:`MOST_USERS` users, evenly spaced, of those who have a target; there must be one.
+    """
     wanted = targets.positives()
     measured = np.flatnonzero(wanted.lengths > 0)
     measured = measured[:: max(1, -(-len(measured) // MOST_USERS))]

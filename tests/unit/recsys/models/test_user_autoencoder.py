@@ -174,6 +174,19 @@ def test_early_stopping_keeps_the_best_epoch(serials: Histories) -> None:
     assert figures == [0, 0, 0]
 
 
+def test_validation_without_anything_positive_is_done_without_and_said(serials: Histories) -> None:
+    notes: list[str] = []
+
+    class Notes(NullTracker):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    nothing = serials.where(np.zeros(len(serials.item_nums), np.bool_))
+    training = train(serials, settings=replace(SMALL, epochs=2), validation=(serials, nothing), tracker=Notes())
+    assert training.best_epoch == 2
+    assert "nothing positive to validate" in notes[0]
+
+
 def test_validation_ndcg_is_that_of_the_kept_model(serials: Histories) -> None:
     reading, wanted = serials.last(3), Histories.of_lists([[row % 24] for row in range(60)], 25)
     training = train(serials, settings=replace(SMALL, epochs=4), validation=(reading, wanted))
