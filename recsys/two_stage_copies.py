@@ -168,8 +168,7 @@ def _learn(
     from recsys.checkpoints import Checkpoints
     from recsys.two_stage import train_two_stage
 
-    checkpoints = Checkpoints(folder / "checkpoint", identity, every_seconds=CHECKPOINT_SECONDS)
-    learned = train_two_stage(
+    return train_two_stage(
         towers,
         histories,
         split.targets(window),
@@ -179,7 +178,5 @@ def _learn(
         device=device,
         precision=precision,
         tracker=tracker,
-        checkpoints=checkpoints,
+        checkpoints=Checkpoints(folder / "checkpoint", identity, every_seconds=CHECKPOINT_SECONDS),
     )
-    checkpoints.remove()
-    return learned

@@ -48,8 +48,8 @@ def train_ncf(
             result = _train(run, split, _parts(autoencoder, content, baselines), work, EventTracker(KIND))
             record.peak_rss_bytes = result.peak_rss_bytes
             with run.store.create(KIND, parents, configuration, seed=run.config.seed) as (draft, found):
-                shutil.copytree(work / MEASURED, draft.path / MEASURED)
-                shutil.copy(work / REPORT, draft.path / REPORT)
+                shutil.move(work / MEASURED, draft.path / MEASURED)  # moved: its large files are links
+                shutil.move(work / REPORT, draft.path / REPORT)
                 draft.rows["interactions"] = read_manifest(split).rows["interactions"]
                 draft.summary.update({key: result.value[key] for key in ("settings", "share", "validation")})
             shutil.rmtree(work, ignore_errors=True)
@@ -104,7 +104,8 @@ def serve_ncf(
             tracker=tracker,
             log=_log(run),
         )
-    shutil.copytree(work / SERVING, folder, dirs_exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.move(work / SERVING, folder)
     shutil.rmtree(work, ignore_errors=True)
 
 
