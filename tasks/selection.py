@@ -77,7 +77,7 @@ def decide(run: Run, trained: Trained, evaluation: ArtefactRef) -> NightDecision
         candidates = load_evaluations(evaluation)
         champion = current_champion(run)
         same = _same_as_champion(run, trained, champion, list(candidates))
-        opponent = None if champion.bundle is None else _measure_champion(run, trained.split, champion)
+        opponent = candidates[same] if same else _measure_champion(run, trained.split, champion)
         decision = judge(
             candidates, opponent, run.config.gate, preferred=NCF, same_as_champion=same, seed=run.config.seed
         )
@@ -115,7 +115,8 @@ def _same_as_champion(run: Run, trained: Trained, champion: Champion, names: lis
 
 
 def _measure_champion(run: Run, split_ref: ArtefactRef, champion: Champion) -> Evaluation | None:
-    assert champion.bundle is not None
+    if champion.bundle is None:
+        return None
     parents = {"split": split_ref.digest, "champion": champion.bundle.digest}
     found = run.store.find(KIND, parents, {})
     if found is None:
