@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -26,8 +26,11 @@ from recsys.devices import Precision
 from recsys.histories import Bools, Floats, Histories, Ints
 from recsys.tracker import Tracker
 
+if TYPE_CHECKING:
+    from recsys.models.content_cnn import ContentCnn
+
 Scores = Callable[[Histories], Floats]
-"""Scores [n_users, n_items] of users given by their histories."""
+"""Scores [n_users, n] of users given by their histories."""
 
 MEASURED, FINAL, REPORT = "measured", "final", "content.json"
 CHECKPOINT_SECONDS = 5.0
@@ -182,11 +185,15 @@ def _measure(copy: Path, documents: Documents, draw: ColdDraw, seed: int) -> dic
         return {"content_cnn": {}}
     model = ContentCnn.load(copy)
     figures = {
-        "content_cnn": ask(model.scores, draw, draw.report),
-        "bag_of_tokens": ask(partial(model.ridge_scores, documents), draw, draw.report),
-        "random": ask(_by_lot(seed), draw, draw.report),
+        "content_cnn": ask(partial(_by_tower, model, draw.report), draw, draw.report),
+        "bag_of_tokens": ask(partial(model.ridge_scores, documents.select(draw.report)), draw, draw.report),
+        "random": ask(_by_lot(len(draw.report), seed), draw, draw.report),
     }
     return {**figures, **rivals(documents, draw)}
+
+
+def _by_tower(model: ContentCnn, items: Ints, histories: Histories) -> Floats:
+    return model.user_vectors(histories) @ model.title_vectors[items].T + model.title_bias[items]
 
 
 def rivals(documents: Documents, draw: ColdDraw) -> dict[str, dict[str, float]]:
@@ -216,24 +223,27 @@ def _tuned(options: Sequence[Callable[[], Scores]], draw: ColdDraw) -> dict[str,
     best, figures = -1.0, {}
     for option in options:
         scores = option()
-        figure = ask(scores, draw, draw.stop)["ndcg_at_100"] if len(draw.stop) else 0.0
+        figure = ask(_of(scores, draw.stop), draw, draw.stop)["ndcg_at_100"] if len(draw.stop) else 0.0
         if figure > best:
-            best, figures = figure, ask(scores, draw, draw.report)
+            best, figures = figure, ask(_of(scores, draw.report), draw, draw.report)
     return figures
 
 
-def _by_lot(seed: int) -> Scores:
+def _of(scores: Scores, items: Ints) -> Scores:
+    return lambda histories: scores(histories)[:, items]
+
+
+def _by_lot(n: int, seed: int) -> Scores:
     rng = np.random.default_rng([seed, 0x107])
-    return lambda histories: rng.random((histories.n_users, histories.n_items), np.float32)
+    return lambda histories: rng.random((histories.n_users, n), np.float32)
 
 
 def ask(scores: Scores, draw: ColdDraw, items: Ints, *, block: int = 512) -> dict[str, float]:
-    """The figures of a scorer on some cold titles, over the users who like one of them; a block of users at a time."""
+    """The figures of a scorer of some cold titles, over the users who like one of them; a block of users at a time."""
     users = users_of(draw.liked, items)
-    if not len(users):
-        return cold_figures(np.zeros((0, len(items)), np.float32), draw.liked.select(users), items)
-    parts = [scores(some)[:, items] for _, some in draw.warm.select(users).blocks(block)]
-    return cold_figures(np.concatenate(parts), draw.liked.select(users), items)
+    parts = [scores(some) for _, some in draw.warm.select(users).blocks(block)]
+    found = np.concatenate(parts) if parts else np.zeros((0, len(items)), np.float32)
+    return cold_figures(found, draw.liked.select(users), items)
 
 
 class _Continued:

@@ -68,3 +68,9 @@ def test_without_users_there_are_no_figures() -> None:
     figures = cold_figures(np.zeros((1, 2)), Histories.of_lists([[]], 4), np.array([0, 1]))
     assert np.isnan(figures["ndcg_at_10"])
     assert figures["users"] == 0
+
+
+def test_of_very_many_users_some_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.cold_titles._MOST_USERS", 3)
+    liked = Histories.of_lists([[0]] * 8 + [[]], 2)
+    assert users_of(liked, np.array([0])).tolist() == [0, 3, 6]
