@@ -29,7 +29,9 @@ from tasks.events import EpochEnded, Note, listening
 from tasks.run import Run, stage_records
 
 N_USERS, N_ITEMS = 60, 80
-SMALL = ContentConfig(output_size=8, embedding_size=8, channels=4, epochs=3, vocabulary_size=300, max_tokens=12)
+SMALL = ContentConfig(
+    output_size=8, embedding_size=8, channels=4, epochs=3, vocabulary_size=300, max_tokens=12, cold_fraction=0.3
+)
 
 
 def run_in(home: Path, *, device: str = "cpu", seed: int = 0, content: ContentConfig = SMALL) -> Run:
