@@ -237,11 +237,12 @@ def test_few_titles_are_enough(tmp_path: Path) -> None:
     users, items = IdMap.of(["a", "b"]), IdMap.of(["x", "y", "z"])
     histories = Histories.of_lists([[0, 1], [1, 2]], 3)
     titles = made_split().titles.slice(0, 3).set_column(0, columns.TITLES.field(0), items.ids)
+    few = SMALL.model_copy(update={"cold_fraction": 0.1})
     folder = tmp_path / "split"
     folder.mkdir()
     Split(users, items, histories, np.zeros(4, np.int8), titles, "per-user-temporal").save(folder)
     report = fit_content(
-        folder, tmp_path / "work", SMALL, identity="x", device="cpu", precision="float32", seed=0, tracker=NullTracker()
+        folder, tmp_path / "work", few, identity="x", device="cpu", precision="float32", seed=0, tracker=NullTracker()
     )
     assert report["figures"] == {}
     assert report["settings"]["kept_epochs"] == 3
