@@ -89,6 +89,7 @@ def evaluate(
     from flows.views import rows_view
 
     session = start(config, home, json)
+    session.home.mkdir(parents=True, exist_ok=True)  # Prefect, which the steps import, looks for it
     names = tuple(name.strip() for name in models.split(",") if name.strip())
     with session.quiet(), showing(output(error=session.as_json)):
         from tasks.evaluate import evaluate_files

@@ -7,6 +7,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
+from recsys.artefacts import fsync
 from recsys.config import Config
 from recsys.errors import ConfigError, MarqueeError, RegistryError
 
@@ -111,9 +113,29 @@ def _connect(uri: str, experiment: str, model_name: str, home: Path) -> Registry
     location = None if served else (artifact_root(home) / experiment).as_uri()
     lock = FileLock(home / "mlflow" / ".setup.lock", timeout=SETUP_SECONDS)  # SQLite's schema is made by one only
     with mlflow_errors(uri, "preparing the experiment"), lock:
+        if uri == default_uri(home):
+            _whole_database(home / "mlflow" / "mlflow.db")
         client = mlflow.MlflowClient(tracking_uri=uri)
         experiment_id = _experiment(client, experiment, location)
     return Registry(uri, experiment, experiment_id, model_name, home, client)
+
+
+def _whole_database(path: Path) -> None:
+    """Make the database of a home where there is none, in one piece.
+
+    MLflow builds its schema by dozens of migrations; a process killed among them would leave a database that MLflow
+    refuses. So they are made on a draft, which takes the name when it is whole.
+    """
+    for left_over in path.parent.glob(f".{path.name}.*"):
+        left_over.unlink()
+    if path.exists():
+        return
+    import mlflow
+
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments(max_results=1)
+    fsync(draft)
+    draft.rename(path)
 
 
 def _experiment(client: Any, name: str, location: str | None) -> str:
