@@ -6,7 +6,7 @@ so that the second stage never ranks worse than the first. Knows nothing of wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from recsys.checkpoints import Checkpoints
 from recsys.devices import Precision, autocast
 from recsys.errors import TrainingError
-from recsys.histories import Floats, Longs
+from recsys.histories import Bools, Floats, Longs
 from recsys.models.ncf import Ncf, NcfNetwork, NcfSettings, PairTensors, new_network, predict
-from recsys.pairs import Lesson, TitleTables, ndcg_at_10
+from recsys.pairs import Lesson, TitleTables, joined, ndcg_at_10
 from recsys.tracker import Tracker
 from recsys.training import (
     check_finite,
@@ -46,7 +46,7 @@ SMALL = 2_500
 
 
 def train_ncf(
-    lesson: Lesson,
+    lessons: Sequence[Lesson],
     tables: TitleTables,
     settings: NcfSettings,
     feature_names: tuple[str, ...],
@@ -59,14 +59,17 @@ def train_ncf(
 ) -> Ncf:
     """Train the networks, each without its own held-out users, and validate their share on those.
 
+    In every epoch a user is learned from once, in one of the lessons by lot.
+
     Loss: -n^-½ Σ log softmax over a user's candidates, summed over the n wanted among them. AdamW, one cycle. The
     epoch kept is the one at which the held-out users of all networks together are ranked best.
 
     Args:
-        lesson: pairs of users who wanted something, and what they wanted.
-        tables: vectors by title number, in the space of the lesson's user vectors.
+        lessons: pairs of users who wanted something, and what they wanted; each of the same users. The first is the
+            one that is measured.
+        tables: vectors by title number, in the space of the lessons' user vectors.
         settings: see :class:`NcfSettings`.
-        feature_names: of the lesson's features, kept with the model.
+        feature_names: of the lessons' features, kept with the model.
         seed: of initialisation, held-out users, order and dropout.
         device: cpu or cuda:N.
         precision: of the forward passes.
@@ -76,15 +79,17 @@ def train_ncf(
     Raises:
         TrainingError: a loss is not finite, or no user wanted any of their candidates.
     """
-    learners = np.flatnonzero(lesson.wanted.any(axis=1))
-    if not len(learners):
+    lesson = lessons[0]
+    learnable = np.stack([each.wanted.any(axis=1) for each in lessons])
+    if not learnable.any():
         raise TrainingError(
             "no candidate of any user was wanted in the window after, so the second stage has nothing to learn",
             remedy="set a larger [split] validation_fraction or [ncf] candidates",
         )
     temperature = best_temperature(lesson)
-    tensors = PairTensors.of(lesson.pairs, tables, temperature, device)
-    training = _Training(lesson, tensors, torch.from_numpy(lesson.wanted), settings, seed, precision, tracker)
+    tensors = PairTensors.of(joined([each.pairs for each in lessons]), tables, temperature, device)
+    wanted = torch.from_numpy(np.concatenate([each.wanted for each in lessons]))
+    training = _Training(lesson, learnable, tensors, wanted, settings, seed, precision, tracker)
     state = _State.resume(checkpoints)
     with deterministic(device), torch.random.fork_rng():
         for number in range(settings.networks):
@@ -170,7 +175,10 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 @dataclass(frozen=True)
 class _Training:
     lesson: Lesson
+    learnable: Bools
+    """[n_lessons, n_users]"""
     tensors: PairTensors
+    """Rows of all lessons, one lesson after the other."""
     wanted: Tensor
     settings: NcfSettings
     seed: int
@@ -196,7 +204,7 @@ class _Training:
         """Train one network through its epochs, or those that are left."""
         settings = self.settings
         held_out = self.held_out(number)
-        learning = np.setdiff1d(np.flatnonzero(self.lesson.wanted.any(axis=1)), held_out)
+        learning = np.setdiff1d(np.flatnonzero(self.learnable.any(axis=0)), held_out)
         done = state.begin(number)
         network = self.network(number)
         optimizer = torch.optim.AdamW(
@@ -223,7 +231,9 @@ class _Training:
     ) -> float:
         rng = seed_epoch(self.seed * 1_000 + number, epoch)
         network.train()
-        batches = np.array_split(rng.permutation(learning), max(1, len(learning) // self.settings.batch_size))
+        lots = np.where(self.learnable, rng.random(self.learnable.shape), -1).argmax(axis=0)  # whose turn it is
+        rows = (lots * len(lots) + np.arange(len(lots)))[rng.permutation(learning)]
+        batches = np.array_split(rows, max(1, len(learning) // self.settings.batch_size))
         losses = []
         for step, batch in enumerate(batches):
             place = (epoch * len(batches) + step) / (self.settings.epochs * len(batches))

@@ -5,7 +5,8 @@ Plain arrays: knows nothing of towers, features or networks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -39,6 +40,12 @@ class Pairs:
     def there(self) -> Bools:
         """[n_users, k] which places hold a candidate."""
         return np.asarray(self.items >= 0)
+
+
+def joined(parts: Sequence[Pairs]) -> Pairs:
+    """The users of all parts, one part after the other."""
+    columns = ((getattr(part, field.name) for part in parts) for field in fields(Pairs))
+    return parts[0] if len(parts) == 1 else Pairs(*(np.concatenate(list(column)) for column in columns))
 
 
 @dataclass(frozen=True)

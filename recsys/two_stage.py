@@ -23,7 +23,7 @@ from recsys.first_stage import AUTOENCODER, BLOCK, CONTENT, Blend, fit_blend
 from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.models.ncf import Ncf, NcfSettings
 from recsys.ncf_training import SMALL, train_ncf
-from recsys.pairs import Lesson, Pairs
+from recsys.pairs import Lesson, Pairs, joined
 from recsys.scoring import Scorer
 from recsys.title_statistics import TitleStatistics, cold_titles, title_statistics
 from recsys.tracker import Tracker
@@ -32,6 +32,10 @@ from recsys.weights import load_weights, save_weights
 
 LEARNERS = 20_000
 """Most users that the network learns from, evenly spaced: the features of all are held in memory."""
+LEARNERS_TWICE = 10_000
+"""Up to so many users, there is a second lesson of each, from a later place in time."""
+LATER = 0.5
+"""Share of the window after that is history already in the second lesson."""
 STANDARD_USERS = 2_000
 """Users, evenly spaced, that features are standardised on."""
 
@@ -270,9 +274,12 @@ def train_two_stage(
     tracker.params({"weights": dict(blend.weights), "candidates": k, **asdict(settings)})
     copy = TowerCopy.of(blend, histories, titles, n_candidates=k)
     standard = copy.standardiser(histories)
-    lesson = lesson_of(copy, standard, histories.select(learners), targets.select(learners))
+    known, wanted = histories.select(learners), targets.select(learners)
+    lessons = [lesson_of(copy, standard, known, wanted)]
+    if len(learners) <= LEARNERS_TWICE:
+        lessons.append(lesson_of(copy, standard, *later(known, wanted, LATER, seed=seed)))
     ncf = train_ncf(
-        lesson,
+        lessons,
         copy.space.tables,
         settings,
         standard.names,
@@ -286,16 +293,17 @@ def train_two_stage(
 
 
 def resolve(config: NcfConfig, *, ordered: bool, n_users: int) -> NcfSettings:
-    """The hyper-parameters for data of this kind and size."""
+    """The hyper-parameters for data of this kind and size: few users want a smaller network and more of them."""
+    small = n_users < SMALL
     rate, decay, dropout = (2e-3, 1e-3, 0.1) if ordered else (1e-3, 0.05, 0.2)
     return NcfSettings(
-        hidden_size=config.hidden_size,
+        hidden_size=config.hidden_size or (32 if small else 64),
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=rate if config.learning_rate is None else config.learning_rate,
         weight_decay=decay if config.weight_decay is None else config.weight_decay,
-        dropout=dropout if config.dropout is None else config.dropout,
-        networks=max(config.seeds, 5) if n_users < SMALL else config.seeds,
+        dropout=(0.4 if small else dropout) if config.dropout is None else config.dropout,
+        networks=max(config.seeds, 5) if small else config.seeds,
     )
 
 
@@ -309,8 +317,38 @@ def lesson_of(copy: TowerCopy, standard: Standardiser, histories: Histories, tar
         goals[rows.user_nums, rows.item_nums] = True
         items = pairs[-1].items
         wanted.append(np.take_along_axis(goals, np.maximum(items, 0), axis=1) & (items >= 0))
-    whole = Pairs(*(np.concatenate([getattr(part, field.name) for part in pairs]) for field in fields(Pairs)))
-    return Lesson(whole, np.concatenate(wanted), targets.lengths)
+    return Lesson(joined(pairs), np.concatenate(wanted), targets.lengths)
+
+
+def later(histories: Histories, targets: Histories, share: float, *, seed: int) -> tuple[Histories, Histories]:
+    """The same users some time later: the first ``share`` of their targets has become history (unordered: by lot).
+
+    The towers are inductive and know nothing of these targets, so what is left of them can be learned from once more.
+    """
+    place = targets.lengths[targets.user_nums] - 1 - targets.ages
+    if not targets.ordered:
+        draw = np.random.default_rng([seed, 91]).random(len(place))
+        order = np.lexsort((draw, targets.user_nums))
+        place[order] = place.copy()  # rows lie end to end, so that the places of a row are dealt out among itself
+    moved = place < np.floor(share * targets.lengths)[targets.user_nums]
+    return followed_by(histories, targets.where(moved)), targets.where(~moved)
+
+
+def followed_by(histories: Histories, more: Histories) -> Histories:
+    """Each user's history with more interactions at its end."""
+    users = np.concatenate([histories.user_nums, more.user_nums])
+    order = np.argsort(users, kind="stable")
+    timestamps = None
+    if histories.timestamps is not None and more.timestamps is not None:
+        timestamps = np.concatenate([histories.timestamps, more.timestamps])[order]
+    return Histories(
+        histories.indptr + more.indptr,
+        np.concatenate([histories.item_nums, more.item_nums])[order],
+        np.concatenate([histories.ratings, more.ratings])[order],
+        np.concatenate([histories.positive, more.positive])[order],
+        timestamps,
+        histories.n_items,
+    )
 
 
 def _encoder(towers: Mapping[str, Scorer]) -> Encoder | None:

@@ -41,7 +41,7 @@ def lesson(rule: str, seed: int = 0) -> tuple[Lesson, TitleTables]:
 def trained(rule: str, settings: NcfSettings = SETTINGS, seed: int = 0, checkpoints: Checkpoints | None = None) -> Ncf:
     given, tables = lesson(rule)
     names = ("a", "b", "c")
-    return train_ncf(given, tables, settings, names, seed=seed, tracker=NullTracker(), checkpoints=checkpoints)
+    return train_ncf([given], tables, settings, names, seed=seed, tracker=NullTracker(), checkpoints=checkpoints)
 
 
 @pytest.mark.parametrize("rule", ["feature", "vectors"])
@@ -119,7 +119,7 @@ def test_resumed_it_comes_to_the_same_as_in_one_go(tmp_path: Path, at: int) -> N
     given, tables = lesson("feature")
     with pytest.raises(KilledError):
         train_ncf(
-            given,
+            [given],
             tables,
             settings,
             ("a", "b", "c"),
@@ -135,7 +135,7 @@ def test_resumed_it_comes_to_the_same_as_in_one_go(tmp_path: Path, at: int) -> N
             heard.append(number)
 
     resumed = train_ncf(
-        given, tables, settings, ("a", "b", "c"), seed=0, tracker=Listening(), checkpoints=Checkpoints(tmp_path, "x")
+        [given], tables, settings, ("a", "b", "c"), seed=0, tracker=Listening(), checkpoints=Checkpoints(tmp_path, "x")
     )
     assert heard == list(range(at, 9))  # what was checkpointed is not done again
     assert resumed.report == whole.report
@@ -155,14 +155,14 @@ def test_a_loss_that_is_no_number_stops_it() -> None:
     given, tables = lesson("feature")
     spoilt = replace(given, pairs=replace(given.pairs, features=np.full_like(given.pairs.features, np.nan)))
     with pytest.raises(TrainingError, match="diverged"):
-        train_ncf(spoilt, tables, SETTINGS, ("a", "b", "c"), seed=0, tracker=NullTracker())
+        train_ncf([spoilt], tables, SETTINGS, ("a", "b", "c"), seed=0, tracker=NullTracker())
 
 
 def test_without_anything_wanted_there_is_nothing_to_learn() -> None:
     given, tables = lesson("feature")
     with pytest.raises(TrainingError, match="nothing to learn"):
         train_ncf(
-            replace(given, wanted=np.zeros_like(given.wanted)),
+            [replace(given, wanted=np.zeros_like(given.wanted))],
             tables,
             SETTINGS,
             ("a", "b", "c"),

@@ -20,7 +20,7 @@ from recsys.models.autoencoder_training import train_user_autoencoder
 from recsys.models.linear import Ease, OrderAwareRidge
 from recsys.scoring import Scorer
 from recsys.tracker import NullTracker
-from recsys.two_stage import TwoStage, resolve, train_two_stage
+from recsys.two_stage import TwoStage, later, resolve, train_two_stage
 
 CONFIG = NcfConfig(candidates=20, epochs=3, hidden_size=8, batch_size=64, seeds=1)
 
@@ -157,8 +157,30 @@ def test_settings_adapt_to_order_and_size() -> None:
     assert resolve(config, ordered=True, n_users=10_000).learning_rate == 2e-3
     assert resolve(config, ordered=False, n_users=10_000).weight_decay == 0.05
     assert resolve(config, ordered=True, n_users=10_000).networks == 2
-    assert resolve(config, ordered=True, n_users=500).networks == 5
+    small = resolve(config, ordered=True, n_users=500)
+    assert (small.networks, small.hidden_size, small.dropout) == (5, 32, 0.4)
     assert resolve(NcfConfig(dropout=0.0, learning_rate=1.0), ordered=True, n_users=10).dropout == 0.0
+
+
+def test_later_histories_have_taken_up_the_first_of_the_targets() -> None:
+    known = Histories.of_lists([[0, 1], [2], []], 12)
+    wanted = Histories.of_lists([[5, 3, 4, 9], [6], [7, 8, 10]], 12)
+    histories, targets = later(known, wanted, 0.5, seed=0)
+    assert [histories.item_nums[histories.row(user)].tolist() for user in range(3)] == [[0, 1, 5, 3], [2], [7]]
+    assert [targets.item_nums[targets.row(user)].tolist() for user in range(3)] == [[4, 9], [6], [8, 10]]
+    assert histories.ordered
+
+
+def test_without_order_a_lot_decides_what_is_taken_up() -> None:
+    known = Histories.of_lists([[0]] * 200, 12, ordered=False)
+    wanted = Histories.of_lists([[5, 3, 4, 9]] * 200, 12, ordered=False)
+    histories, targets = later(known, wanted, 0.5, seed=0)
+    assert (targets.lengths == 2).all()
+    assert (histories.lengths == 3).all()
+    counts = np.bincount(targets.item_nums, minlength=12)[[3, 4, 5, 9]]
+    assert (counts > 60).all()
+    together = histories.matrix() + targets.matrix()
+    assert (together.toarray() == (known.matrix() + wanted.matrix()).toarray()).all()
 
 
 def test_without_targets_it_says_what_to_do(service: Histories) -> None:
