@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flows.plan import PlannedStep
 
 SAMPLE_USERS = 5
+_RUN_METRICS = ("ndcg_at_10", "recall_at_20", "coverage_at_10")
 
 
 def night_view(console: Console, outcome: Outcome) -> None:
@@ -131,7 +132,7 @@ def rows_view(console: Console, title: str, rows: Sequence[Mapping[str, Any]], *
 
 def runs_view(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
     """Past nights: when, how they ended, and their figures."""
-    metrics = [name for name in report.METRICS if any(name in run["metrics"] for run in runs)]
+    metrics = [name for name in _RUN_METRICS if any(name in run["metrics"] for run in runs)]
     rows = [
         {
             "run": run["run_id"],
