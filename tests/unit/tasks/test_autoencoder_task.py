@@ -166,6 +166,7 @@ def test_a_missing_device_is_said_and_the_cpu_used(tmp_path: Path, monkeypatch: 
     assert any("no CUDA device was found" in note for note in notes)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_copies_made_in_this_process_are_those_of_a_child(tmp_path: Path) -> None:
     """The trainer's own function, called directly, so that its lines are covered and its result can be compared."""
     run = night(tmp_path)

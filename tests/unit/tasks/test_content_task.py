@@ -189,6 +189,7 @@ class CutOff:
         pass
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_what_finished_before_it_was_cut_off_is_not_trained_again(
     whole: tuple[Run, ArtefactRef, ArtefactRef, list[object]], tmp_path: Path
 ) -> None:
