@@ -9,7 +9,6 @@ PyTorch is imported when they run, so that the parent, which only names them, st
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from recsys.config import AutoencoderConfig
 from recsys.data.split import VALIDATION, Split
 from recsys.devices import Precision
 from recsys.histories import Histories
-from recsys.tracker import Tracker
+from recsys.tracker import ContinuedTracker, Tracker
 
 if TYPE_CHECKING:
     from recsys.models.autoencoder_training import AutoencoderSettings, AutoencoderTraining
@@ -70,7 +69,7 @@ def fit_copies(
         folder / FIT,
         split.fit,
         refit_settings(settings, first["best_epoch"]),
-        _Continued(tracker, len(first["curve"])),
+        ContinuedTracker(tracker, len(first["curve"])),
         warm_start=folder / TRAIN,
         **options,
     )
@@ -181,20 +180,3 @@ def _report(training: AutoencoderTraining, identity: str) -> dict[str, Any]:
         "learning_rate": training.settings.learning_rate,
         "curve": training.curve,
     }
-
-
-class _Continued:
-    """A Tracker for a second training that goes on where the first one's epochs ended."""
-
-    def __init__(self, tracker: Tracker, epochs: int) -> None:
-        self._tracker = tracker
-        self._epochs = epochs
-
-    def params(self, values: Mapping[str, object]) -> None:
-        """The first training's are the model's."""
-
-    def epoch(self, number: int, total: int, metrics: Mapping[str, float]) -> None:
-        self._tracker.epoch(self._epochs + number, self._epochs + total, metrics)
-
-    def note(self, text: str) -> None:
-        self._tracker.note(text)

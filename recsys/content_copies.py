@@ -8,7 +8,7 @@ Takes paths, and goes on where a killed process stopped. PyTorch is imported whe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from recsys.data.split import Split
 from recsys.data.text import Documents, Vocabulary
 from recsys.devices import Precision
 from recsys.histories import Bools, Floats, Histories, Ints
-from recsys.tracker import Tracker
+from recsys.tracker import ContinuedTracker, Tracker
 
 if TYPE_CHECKING:
     from recsys.models.content_cnn import ContentCnn
@@ -88,7 +88,7 @@ def fit_content(
         documents,
         split.train,
         kept,
-        _Continued(tracker, len(first["curve"])),
+        ContinuedTracker(tracker, len(first["curve"])),
         like=folder / MEASURED,
         penalties=(first["penalty"],),
         **options,
@@ -244,20 +244,3 @@ def ask(scores: Scores, draw: ColdDraw, items: Ints, *, block: int = 512) -> dic
     parts = [scores(some) for _, some in draw.warm.select(users).blocks(block)]
     found = np.concatenate(parts) if parts else np.zeros((0, len(items)), np.float32)
     return cold_figures(found, draw.liked.select(users), items)
-
-
-class _Continued:
-    """A Tracker for a second training that goes on where the first one's epochs ended."""
-
-    def __init__(self, tracker: Tracker, epochs: int) -> None:
-        self._tracker = tracker
-        self._epochs = epochs
-
-    def params(self, values: Mapping[str, object]) -> None:
-        """The first training's are the model's."""
-
-    def epoch(self, number: int, total: int, metrics: Mapping[str, float]) -> None:
-        self._tracker.epoch(self._epochs + number, self._epochs + total, metrics)
-
-    def note(self, text: str) -> None:
-        self._tracker.note(text)

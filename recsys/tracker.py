@@ -33,3 +33,23 @@ class NullTracker:
 
     def note(self, text: str) -> None:
         """Ignore."""
+
+
+class ContinuedTracker:
+    """For a second training that goes on where the first one's epochs ended: one numbering for both."""
+
+    def __init__(self, tracker: Tracker, epochs: int) -> None:
+        """Hand on to ``tracker`` what is heard, after ``epochs`` epochs."""
+        self._tracker = tracker
+        self._epochs = epochs
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """The first training's are the model's."""
+
+    def epoch(self, number: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Number it after the first training's."""
+        self._tracker.epoch(self._epochs + number, self._epochs + total, metrics)
+
+    def note(self, text: str) -> None:
+        """Hand it on."""
+        self._tracker.note(text)
