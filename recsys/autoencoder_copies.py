@@ -63,7 +63,12 @@ def fit_copies(
     settings = _resolve(config, split.train)
     options: dict[str, Any] = {"device": device, "precision": precision, "seed": seed, "identity": identity}
     first = _copy(
-        folder / TRAIN, split.train, settings, tracker, validation=(split.train, split.targets(VALIDATION)), **options
+        folder / TRAIN,
+        split.train,
+        settings,
+        tracker,
+        validation=(split.known(VALIDATION), split.targets(VALIDATION)),
+        **options,
     )
     second = _copy(
         folder / FIT,

@@ -70,20 +70,24 @@ class ValidationConfig(Section):
     """Let a larger change pass, once you know why."""
 
 
-SplitStrategy = Literal["per-user-temporal", "global-temporal", "leave-last-out", "random"]
+SplitStrategy = Literal["per-user-temporal", "global-temporal", "leave-last-out", "random", "strong-generalisation"]
 
 
 class SplitConfig(Section):
     """How models are compared."""
 
     strategy: SplitStrategy = "per-user-temporal"
-    """Without timestamps: random, and the report says so."""
+    """per-user-temporal: each user's last ratings are the test window; global-temporal: all ratings from one moment on;
+    leave-last-out: each user's last rating; random: ratings drawn by lot; strong-generalisation: users drawn by lot, of
+    whom 80 % of the ratings are read and the rest foretold. The last two read no order; the others, without timestamps,
+    become random, and the report says so."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    """Share of each user's ratings (global-temporal: of all) that is the test window."""
+    """Share of each user's ratings (global-temporal: of all; strong-generalisation: of the users) that is the test
+    window."""
     validation_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share of what remains that is the validation window."""
     seed: int = 0
-    """Seed of the random split."""
+    """Seed of the strategies that draw by lot."""
 
 
 class AutoencoderConfig(Section):

@@ -18,7 +18,6 @@ from recsys.config import NcfConfig
 from recsys.data.split import TEST, VALIDATION, Split
 from recsys.devices import Precision
 from recsys.families import load_scorer
-from recsys.histories import Histories
 from recsys.rivals import chosen_params, fit_family
 from recsys.scoring import Scorer
 from recsys.tracker import Tracker
@@ -94,7 +93,7 @@ def fit_ncf(
     """
     split = Split.load(split_folder)
     learned = _learn(
-        split, parts.towers("train"), split.train, VALIDATION, folder, config,
+        split, parts.towers("train"), VALIDATION, folder, config,
         identity=identity, device=device, precision=precision, seed=seed, tracker=tracker,
     )  # fmt: skip
     learned.over(parts.towers("fit"), split.fit, split.titles).save(folder / MEASURED, parts.folders("fit"))
@@ -134,7 +133,7 @@ def refit_ncf(
     """
     split = Split.load(split_folder)
     learned = _learn(
-        split, parts.towers("fit"), split.fit, TEST, folder, config,
+        split, parts.towers("fit"), TEST, folder, config,
         identity=identity, device=device, precision=precision, seed=seed, tracker=tracker,
     )  # fmt: skip
     everything = split.interactions
@@ -154,7 +153,6 @@ def refit_ncf(
 def _learn(
     split: Split,
     towers: Mapping[str, Scorer],
-    histories: Histories,
     window: int,
     folder: Path,
     config: NcfConfig,
@@ -170,7 +168,7 @@ def _learn(
 
     return train_two_stage(
         towers,
-        histories,
+        split.known(window),
         split.targets(window),
         split.titles,
         config,

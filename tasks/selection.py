@@ -9,6 +9,7 @@ from prefect import task
 
 from recsys.artefacts import ArtefactRef, read_manifest
 from recsys.bundle import SplitFacts, load_bundle
+from recsys.cooccurrence import counts
 from recsys.data.split import TEST, Split
 from recsys.evaluation import Evaluation, evaluate
 from recsys.families import load_scorer
@@ -94,7 +95,7 @@ def decide(run: Run, trained: Trained, evaluation: ArtefactRef) -> NightDecision
 
 def measured(scorer: Scorer, split: Split) -> Evaluation:
     """A model fitted on train and validation, on the test window."""
-    return evaluate(scorer, split.fit, split.targets(TEST))
+    return evaluate(scorer, split.known(TEST), split.targets(TEST), cold=counts(split.fit) == 0)
 
 
 def load_evaluations(evaluation: ArtefactRef) -> dict[str, Evaluation]:

@@ -1,7 +1,8 @@
 """The split: numbered users and titles, and which interaction belongs to which window.
 
 Three windows per strategy: train (0), validation (1) and test (2). Models are chosen on validation and compared on
-test; the second stage learns on validation what the towers fitted on train do not know.
+test; the second stage learns on validation what the towers fitted on train do not know. Under strong generalisation
+the windows are made of users, and those of validation and test have some of their history read ("folded in").
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from recsys.errors import SourceError
 from recsys.histories import Bools, Histories, Longs
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+UNORDERED: tuple[SplitStrategy, ...] = ("random", "strong-generalisation")
+"""Strategies that draw the targets by lot: the order of time is dropped, since it would tell of what is held out."""
+FOLD_IN = 0.8
+"""Strong generalisation: the share of a held-out user's interactions that is read (Liang et al., WWW 2018)."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,28 @@ class Split:
     """Metadata by item number: exactly one row per title of ``items``, null where nothing is known."""
     strategy: SplitStrategy
     """As it was carried out: random where there are no timestamps."""
+    fold_in: Bools | None = None
+    """[n] strong generalisation: which interactions of held-out users are read when their window is measured."""
 
     def upto(self, part: int) -> Histories:
-        """Interactions of the windows up to and including ``part``."""
+        """Interactions of the windows up to and including ``part``: what a model may be fitted on."""
         return self.interactions.where(self.part <= part)
 
+    def known(self, part: int) -> Histories:
+        """What a model may read when it is measured on a window.
+
+        The windows before it (train for VALIDATION, train and validation for TEST); under strong generalisation also
+        the fold-in interactions of the window's own users, of whom the windows before hold nothing.
+        """
+        before = self.part < part
+        return self.interactions.where(
+            before if self.fold_in is None else before | ((self.part == part) & self.fold_in)
+        )
+
     def targets(self, part: int) -> Histories:
-        """Positive interactions of one window: what should have been recommended."""
-        return self.interactions.where((self.part == part) & self.interactions.positive)
+        """Positive interactions of one window that are not folded in: what should have been recommended."""
+        wanted = (self.part == part) & self.interactions.positive
+        return self.interactions.where(wanted if self.fold_in is None else wanted & ~self.fold_in)
 
     @property
     def train(self) -> Histories:
@@ -57,7 +76,7 @@ class Split:
 
     @property
     def fit(self) -> Histories:
-        """Train and validation: what may be known before test."""
+        """Train and validation: what a model that is measured on test may be fitted on."""
         return self.upto(VALIDATION)
 
     def save(self, folder: Path) -> None:
@@ -66,6 +85,8 @@ class Split:
         self.users.save(folder / "users.parquet", columns.USER_ID)
         self.interactions.save(folder / "interactions")
         np.save(folder / "part.npy", self.part, allow_pickle=False)
+        if self.fold_in is not None:
+            np.save(folder / "fold_in.npy", self.fold_in, allow_pickle=False)
         write_table(folder / "titles.parquet", self.titles, sorted_by=(columns.ITEM_ID,))
         (folder / "split.json").write_text(json.dumps({"strategy": self.strategy}) + "\n")
 
@@ -73,6 +94,7 @@ class Split:
     def load(cls, folder: Path) -> Split:
         """Read what :meth:`save` wrote; interactions stay memory-mapped."""
         titles = read_table(folder / "titles.parquet")
+        folded = folder / "fold_in.npy"
         return cls(
             users=IdMap.load(folder / "users.parquet"),
             items=IdMap(titles[columns.ITEM_ID].combine_chunks()),
@@ -80,6 +102,7 @@ class Split:
             part=np.load(folder / "part.npy", mmap_mode="r", allow_pickle=False),
             titles=titles,
             strategy=json.loads((folder / "split.json").read_text())["strategy"],
+            fold_in=np.load(folded, mmap_mode="r", allow_pickle=False) if folded.exists() else None,
         )
 
 
@@ -100,9 +123,10 @@ def make_split(
         titles: table in the schema ``columns.TITLES``; may be empty.
         positive_from: least positive rating, in the ratings' own scale.
         strategy: see :class:`recsys.config.SplitConfig`.
-        test_fraction: share of a user's interactions (global-temporal: of all) in test.
+        test_fraction: share of a user's interactions (global-temporal: of all; strong generalisation: of the users)
+            in test.
         validation_fraction: share of what remains in validation.
-        seed: of the random strategy. The draw depends on ids alone, so that it stays when rows are added.
+        seed: of the strategies that draw. The draw depends on ids alone, so that it stays when rows are added.
 
     Raises:
         SourceError: nothing positive is left to learn from.
@@ -115,13 +139,24 @@ def make_split(
             where=str(ratings),
             remedy="set [ratings] positive_from to a value that the ratings reach",
         )
-    if not interactions.ordered:
+    if not interactions.ordered and strategy not in UNORDERED:
         strategy = "random"
-    if strategy == "random":
+    if strategy in UNORDERED:
+        interactions = interactions.unordered()
+    fold_in = None
+    if strategy == "strong-generalisation":
+        part, fold_in = _held_out_users(interactions, users, items, test_fraction, validation_fraction, seed)
+    elif strategy == "random":
         part = _random(interactions, users, items, test_fraction, validation_fraction, seed)
     else:
         part = _temporal(interactions, strategy, test_fraction, validation_fraction)
-    return Split(users, items, interactions, part, align_titles(titles, items), strategy)
+    if not bool((interactions.positive & (part == TRAIN)).any()):
+        raise SourceError(
+            f"the {strategy} split leaves nothing positive to learn from",
+            where=str(ratings),
+            remedy="set smaller [split] fractions or another strategy, or bring more data",
+        )
+    return Split(users, items, interactions, part, align_titles(titles, items), strategy, fold_in)
 
 
 def id_maps(ratings: Path, titles: pa.Table) -> tuple[IdMap, IdMap]:
@@ -189,11 +224,10 @@ def _temporal(
     if strategy == "global-temporal":
         assert interactions.timestamps is not None
         cut = np.quantile(interactions.timestamps, 1 - test_fraction)
-        early = interactions.timestamps[interactions.timestamps < cut]
-        return _parts(
-            interactions.timestamps < np.quantile(early, 1 - validation_fraction),
-            interactions.timestamps < cut,
-        )
+        fit = interactions.timestamps < cut
+        if not fit.any():  # one moment for nearly everything: there is no before
+            return np.full(len(fit), TEST, np.int8)
+        return _parts(interactions.timestamps < np.quantile(interactions.timestamps[fit], 1 - validation_fraction), fit)
     if strategy == "leave-last-out":
         n_fit = np.maximum(lengths - 1, 1)
         n_train = np.maximum(n_fit - 1, 1)
@@ -220,9 +254,30 @@ def _random(
     return _parts(draw >= 1 - (1 - test_fraction) * (1 - validation_fraction), draw >= test_fraction)
 
 
+def _held_out_users(
+    interactions: Histories, users: IdMap, items: IdMap, test_fraction: float, validation_fraction: float, seed: int
+) -> tuple[NDArray[np.int8], Bools]:
+    """Windows of whole users, and which of their interactions are folded in: drawn, 80 % of each, rounded up.
+
+    So a user of fewer than five interactions is read whole and has no target, as with Liang et al.
+    """
+    draw = _uniform(_mix(_id_hash(users, seed)))  # mixed once more than pairs are, so that the two draws differ
+    of_user = _parts(draw >= 1 - (1 - test_fraction) * (1 - validation_fraction), draw >= test_fraction)
+    part = of_user[interactions.user_nums]
+    rows = interactions.user_nums
+    order = np.lexsort((random_draw(interactions, users, items, seed), rows))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - interactions.indptr[rows]  # rows lie end to end, in both orders
+    read = place < first_share(interactions.lengths, FOLD_IN)[rows]
+    return part, read & (part != TRAIN)
+
+
 def random_draw(interactions: Histories, users: IdMap, items: IdMap, seed: int) -> NDArray[np.float64]:
     """A uniform number in [0, 1) for every interaction, [n], that depends on user, title and seed alone."""
-    mixed = pair_hash(interactions.user_nums, interactions.item_nums, users, items, seed=seed)
+    return _uniform(pair_hash(interactions.user_nums, interactions.item_nums, users, items, seed=seed))
+
+
+def _uniform(mixed: NDArray[np.uint64]) -> NDArray[np.float64]:
     return (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
@@ -230,12 +285,14 @@ def pair_hash(
     user_nums: NDArray[np.integer], item_nums: NDArray[np.integer], users: IdMap, items: IdMap, *, seed: int
 ) -> NDArray[np.uint64]:
     """A hash of the external ids of each pair, [n]."""
+    return _mix(_id_hash(users, seed)[user_nums] ^ _mix(_id_hash(items, seed)[item_nums]))
+
+
+def _id_hash(ids: IdMap, seed: int) -> NDArray[np.uint64]:
     key = f"{seed:016d}"[-16:]
-    user_hash, item_hash = (
-        pd.util.hash_array(ids.ids.to_numpy(zero_copy_only=False).astype(object), hash_key=key, categorize=False)
-        for ids in (users, items)
-    )
-    return _mix(user_hash[user_nums] ^ _mix(item_hash[item_nums]))
+    external = ids.ids.to_numpy(zero_copy_only=False).astype(object)
+    hashed: NDArray[np.uint64] = pd.util.hash_array(external, hash_key=key, categorize=False)
+    return hashed
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
