@@ -26,6 +26,8 @@ from recsys.scoring import Scorer
 from recsys.topk import NO_ITEM, mask_seen, top_k
 
 KS = (10, 20, 100)
+BLOCK_SCORES = 1 << 24
+"""Scores of a block of users, by default: 64 MB, of which a few copies are made."""
 RAW = 10
 """Length of the lists, before seen titles are left out, by which a collapsed model is known."""
 
@@ -119,7 +121,7 @@ def evaluate(
     targets: Histories,
     *,
     ks: tuple[int, ...] = KS,
-    block_size: int = 512,
+    block_size: int | None = None,
     candidates: Bools | None = None,
     cold: Bools | None = None,
 ) -> Evaluation:
@@ -130,7 +132,7 @@ def evaluate(
         histories: what is known of the users. All that is in them counts as seen and is not listed.
         targets: same users, what should be listed. A target that was seen can't be listed, and counts as missed.
         ks: cut-offs.
-        block_size: users scored at a time.
+        block_size: users scored at a time; None: as many as 64 MB of scores hold, at most 512.
         candidates: [n_items] titles that may be listed; None: all.
         cold: [n_items] titles that count as cold; None: those without interactions in ``histories``.
 
@@ -142,9 +144,9 @@ def evaluate(
     known, wanted = histories.select(users), targets.select(users)
     popularity = counts(histories)
     cold = popularity == 0 if cold is None else cold
-    top, raw, finite = _lists(scorer, known, max(ks), block_size, candidates)
-    hits = relevance(top, wanted.user_nums, wanted.item_nums, histories.n_items)
-    per_user = user_metrics(hits, wanted.lengths, ks)
+    size = block_size or max(1, min(512, BLOCK_SCORES // histories.n_items))
+    top, raw, finite = _lists(scorer, known, max(ks), size, candidates)
+    per_user = user_metrics(relevance(top, wanted.user_nums, wanted.item_nums), wanted.lengths, ks)
     metrics = {name: float(values.mean(dtype=np.float64)) for name, values in per_user.items()}
     for k in ks:
         metrics |= list_metrics(top, popularity, histories.n_users, cold, k)

@@ -12,21 +12,36 @@ from numpy.typing import NDArray
 from recsys.histories import Bools, Floats, Ints, Longs
 from recsys.topk import NO_ITEM
 
+Doubles = NDArray[np.float64]
+
+_TARGETS = 1 << 16  # targets compared with their lists at a time
 PER_USER = ("ndcg", "recall", "capped_recall", "hit_rate", "mrr")
 
 
-def relevance(top: Ints, target_rows: Ints, target_items: Ints, n_items: int) -> Bools:
-    """Which entries of the lists are relevant, [n_users, k].
+def target_places(top: Ints, target_rows: Ints, target_items: Ints) -> Ints:
+    """The place of every target in its user's list, [n_targets]: from 0; k where it is not listed.
 
     Args:
         top: [n_users, k] item numbers, NO_ITEM where a list is shorter.
         target_rows: [n_targets] row of ``top`` that each target belongs to.
         target_items: [n_targets] item numbers.
-        n_items: number of titles.
     """
-    wanted = np.unique(target_rows.astype(np.int64) * n_items + target_items)
-    listed = np.arange(len(top), dtype=np.int64)[:, None] * n_items + top
-    return np.asarray(np.isin(listed, wanted) & (top != NO_ITEM))
+    k = top.shape[1]
+    places = np.full(len(target_items), k, np.int32)
+    for start in range(0, len(target_items), _TARGETS):  # one comparison of all would be n_targets × k
+        some = slice(start, start + _TARGETS)
+        listed = top[target_rows[some]] == target_items[some, None]
+        places[some] = np.where(listed.any(axis=1), listed.argmax(axis=1), k)
+    return places
+
+
+def relevance(top: Ints, target_rows: Ints, target_items: Ints) -> Bools:
+    """Which entries of the lists are relevant, [n_users, k]. Arguments as of :func:`target_places`."""
+    places = target_places(top, target_rows, target_items)
+    found = places < top.shape[1]
+    hits = np.zeros(top.shape, np.bool_)
+    hits[target_rows[found], places[found]] = True
+    return hits
 
 
 def user_metrics(hits: Bools, n_targets: Longs, ks: tuple[int, ...]) -> dict[str, Floats]:
@@ -51,7 +66,7 @@ def user_metrics(hits: Bools, n_targets: Longs, ks: tuple[int, ...]) -> dict[str
         n_found = found.sum(axis=1)
         reachable = np.minimum(n_targets, k)
         values = {
-            "ndcg": found @ discounts[:k] / ideal[reachable],
+            "ndcg": _weighted(found, discounts[:k]) / ideal[reachable],
             "recall": n_found / n_targets,
             "capped_recall": n_found / reachable,
             "hit_rate": n_found > 0,
@@ -59,6 +74,12 @@ def user_metrics(hits: Bools, n_targets: Longs, ks: tuple[int, ...]) -> dict[str
         }
         metrics |= {f"{name}_at_{k}": value.astype(np.float32) for name, value in values.items()}
     return metrics
+
+
+def _weighted(hits: Bools, weights: Doubles) -> Doubles:
+    """hits @ weights, [n_users]. Some users at a time: the product copies the hits as numbers of eight bytes."""
+    blocks = [hits[start : start + _TARGETS] @ weights for start in range(0, len(hits), _TARGETS)]
+    return np.concatenate(blocks) if blocks else np.zeros(0)
 
 
 def list_metrics(top: Ints, popularity: Floats, n_users: int, cold: Bools, k: int) -> dict[str, float]:
@@ -77,11 +98,9 @@ def list_metrics(top: Ints, popularity: Floats, n_users: int, cold: Bools, k: in
         cold: [n_items] which titles are cold.
         k: cut-off.
     """
-    shown = top[:, :k]
-    shown = shown[shown != NO_ITEM]
-    exposure = np.bincount(shown, minlength=len(popularity))
+    exposure = _exposure(top[:, :k], len(popularity))
     share = (popularity + 1.0) / (n_users + 1.0)
-    places = max(len(shown), 1)
+    places = max(int(exposure.sum()), 1)
     return {
         f"coverage_at_{k}": float((exposure > 0).mean()),
         f"novelty_at_{k}": float(-(np.log2(share) * exposure).sum() / places),
@@ -89,6 +108,15 @@ def list_metrics(top: Ints, popularity: Floats, n_users: int, cold: Bools, k: in
         f"gini_at_{k}": gini(exposure),
         f"cold_share_at_{k}": float(exposure[cold].sum() / places),
     }
+
+
+def _exposure(lists: Ints, n_items: int) -> Longs:
+    """How often each title is listed, [n_items]. Some lists at a time: counting copies what it counts."""
+    exposure = np.zeros(n_items, np.int64)
+    for start in range(0, len(lists), _TARGETS):
+        shown = lists[start : start + _TARGETS]
+        exposure += np.bincount(shown[shown != NO_ITEM], minlength=n_items)
+    return exposure
 
 
 def gini(exposure: NDArray[np.integer]) -> float:
@@ -106,11 +134,21 @@ def cold_recall(top: Ints, target_rows: Ints, target_items: Ints, cold: Bools, k
     mine = cold[target_items]
     if not mine.any():
         return None
-    rows, items = target_rows[mine], target_items[mine]
-    found = (top[rows, :k] == items[:, None]).any(axis=1)
-    targets = np.bincount(rows, minlength=len(top))
-    hits = np.bincount(rows, weights=found, minlength=len(top))
-    return float((hits[targets > 0] / targets[targets > 0]).mean())
+    recall = recall_by_user(target_places(top, target_rows[mine], target_items[mine]) < k, target_rows[mine], len(top))
+    return float(np.nanmean(recall))
+
+
+def recall_by_user(found: Bools, target_rows: Ints, n_users: int) -> Doubles:
+    """Share of every user's targets that were found, [n_users]; NaN where a user has none.
+
+    Args:
+        found: [n_targets].
+        target_rows: [n_targets] the user of each target.
+        n_users: number of users.
+    """
+    targets = np.bincount(target_rows, minlength=n_users)
+    hits = np.bincount(target_rows, weights=found, minlength=n_users)
+    return np.where(targets > 0, hits / np.maximum(targets, 1), np.nan)
 
 
 def largest_share_of_one_list(lists: Ints) -> float:

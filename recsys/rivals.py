@@ -1,6 +1,7 @@
 """The closed-form rivals as a ring: each family's grid, its tuning on the validation window, fitting, loading.
 
-Every family gets a grid of about the same size. Knows nothing of the test window, which tuning must not touch.
+Every family gets a grid of about the same size. :class:`Family` is also what a model brought from elsewhere offers
+(:mod:`recsys.plugins`). Knows nothing of the test window, which tuning must not touch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from recsys.config import BaselinesConfig
 from recsys.cooccurrence import counts, covered_titles, gram
 from recsys.data.split import VALIDATION, Split
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, TrainingError
 from recsys.evaluation import evaluate
 from recsys.histories import Histories
 from recsys.models.baselines import Ials, ItemKnn, Popularity, RecentPopularity
@@ -36,6 +37,8 @@ TUNING_ITEMS = 2_500
 """Titles of the dense models while they are tuned: what is best hardly depends on the tail."""
 TUNING_FITS = 6_000
 """Users that iALS is fitted on while it is tuned."""
+TRAININGS = 6
+"""Settings tried of a family that trains with early stopping, where no budget is given."""
 ALWAYS = ("popularity", "ease", "order_ridge")
 """The floor, and the towers of the second stage."""
 
@@ -45,11 +48,14 @@ class Family:
     """One kind of model: how to fit it with given parameters, and a grid fitted with what its settings share."""
 
     fit: Callable[[Histories, Params, int, int], Scorer]
-    """(histories, parameters, max_items, seed) to a scorer."""
+    """(histories, parameters, max_items, seed) to a scorer. With no parameters it has defaults of its own."""
     load: Callable[[Path], Scorer]
-    grid: Callable[[Histories, int], Settings]
-    """(histories, seed) to settings and their scorers."""
+    grid: Callable[..., Settings]
+    """(histories, seed) to settings and their scorers, the most promising first: a budget may cut it short."""
     needs_order: bool = False
+    validated: bool = False
+    """Trained with early stopping: its grid also takes ``validation=(known, wanted)``, histories of the same users,
+    and every setting that it yields holds the best ``epochs`` already."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,14 @@ class Tuned:
     """Figures of the chosen setting."""
     tried: tuple[tuple[Params, float], ...]
     """Every setting with its NDCG@10."""
+
+    def report(self) -> dict[str, Any]:
+        """As ``baselines.json`` holds it."""
+        return {
+            "params": self.params,
+            "validation": dict(self.validation),
+            "tried": [{"params": params, "ndcg_at_10": value} for params, value in self.tried],
+        }
 
 
 def _popularity_grid(histories: Histories, seed: int) -> Settings:
@@ -76,7 +90,7 @@ def _item_knn_grid(histories: Histories, seed: int) -> Settings:
     liked = histories.positives()
     item_nums = covered_titles(liked, TUNING_ITEMS)
     together = gram(liked.matrix()[:, item_nums])
-    for neighbours, shrinkage in product((50, 150, 400), (0.0, 10.0, 50.0)):
+    for neighbours, shrinkage in product((150, 50, 400), (10.0, 0.0, 50.0)):
         params = {"neighbours": neighbours, "shrinkage": shrinkage}
         yield params, ItemKnn.of_gram(together, liked, item_nums, neighbours=neighbours, shrinkage=shrinkage)
 
@@ -84,13 +98,13 @@ def _item_knn_grid(histories: Histories, seed: int) -> Settings:
 def _ease_grid(histories: Histories, seed: int) -> Settings:
     for row_power in (0.0, 0.25):
         statistics = EaseStatistics.of(histories, row_power=row_power, max_items=TUNING_ITEMS)
-        for l2 in (30.0, 100.0, 250.0, 600.0, 1500.0):
+        for l2 in (250.0, 100.0, 600.0, 30.0, 1500.0):
             yield {"l2": l2, "row_power": row_power}, Ease.solve(statistics, l2=l2)
 
 
 def _ease_recency_grid(histories: Histories, seed: int) -> Settings:
     statistics = EaseStatistics.of(histories, max_items=TUNING_ITEMS)
-    for l2 in (50.0, 150.0, 500.0, 1500.0):
+    for l2 in (150.0, 500.0, 50.0, 1500.0):
         ease = Ease.solve(statistics, l2=l2)
         for tau in (5.0, 12.0, 40.0):
             yield {"l2": l2, "tau": tau}, Ease(ease.weights, ease.item_nums, ease.popularity, tau)
@@ -123,9 +137,9 @@ def _ials_recency_grid(histories: Histories, seed: int) -> Settings:
 
 
 def _order_ridge_grid(histories: Histories, seed: int) -> Settings:
-    for tau in (4.0, 8.0, 16.0):
+    for tau in (8.0, 4.0, 16.0):
         statistics = RidgeStatistics.of(histories, tau=tau, max_items=TUNING_ITEMS)
-        for l2 in (300.0, 1000.0, 3000.0):
+        for l2 in (1000.0, 300.0, 3000.0):
             yield {"tau": tau, "l2": l2}, OrderAwareRidge.solve(statistics, l2=l2)
 
 
@@ -195,24 +209,43 @@ def families_to_run(config: BaselinesConfig, *, ordered: bool) -> tuple[str, ...
     return tuple(name for name in FAMILIES if name in asked and (ordered or not asked[name].needs_order))
 
 
-def tune(name: str, histories: Histories, targets: Histories, *, seed: int = 0) -> Tuned:
-    """Choose a family's parameters by NDCG@10 on what came after ``histories`` (never the test window).
+def tune(
+    which: str | Family,
+    histories: Histories,
+    targets: Histories,
+    *,
+    known: Histories | None = None,
+    budget: int | None = None,
+    seed: int = 0,
+) -> Tuned:
+    """Choose a family's parameters by NDCG@10 on the validation window (never the test window).
 
     Settings are compared on the same users, at most :data:`TUNING_USERS` of those who have targets. The first of
     equals wins. Where nobody has a target (a handful of ratings), the models' own defaults stand: no parameters.
+
+    Args:
+        which: the family, or its name.
+        histories: what settings are fitted on.
+        targets: what should be foretold; the same users.
+        known: what is read of these users; None: ``histories``.
+        budget: most settings tried; None: all, of a family that trains with early stopping :data:`TRAININGS`.
+        seed: of what is drawn.
     """
+    kind = family(which) if isinstance(which, str) else which
     measured = _spread(np.flatnonzero(targets.lengths > 0), TUNING_USERS)
     if not len(measured):
         return Tuned({}, {}, ())
-    known, wanted = histories.select(measured), targets.select(measured)
+    read, wanted = (histories if known is None else known).select(measured), targets.select(measured)
+    grid = kind.grid(histories, seed, validation=(read, wanted)) if kind.validated else kind.grid(histories, seed)
     tried: list[tuple[Params, float]] = []
     best: tuple[Params, Mapping[str, float]] | None = None
-    for params, scorer in family(name).grid(histories, seed):
-        figures = evaluate(scorer, known, wanted, ks=(10, 20)).metrics
+    for params, scorer in islice(grid, budget or (TRAININGS if kind.validated else None)):
+        figures = evaluate(scorer, read, wanted, ks=(10, 20)).metrics
         tried.append((params, figures["ndcg_at_10"]))
         if best is None or figures["ndcg_at_10"] > best[1]["ndcg_at_10"]:
             best = (params, {key: figures[key] for key in ("ndcg_at_10", "recall_at_20")})
-    assert best is not None  # no grid is empty
+    if best is None:
+        raise TrainingError(f"the grid of {which!r} is empty", remedy="let it yield at least one setting")
     return Tuned(*best, tuple(tried))
 
 
@@ -241,21 +274,17 @@ def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int
     Raises:
         ConfigError: a configured family does not exist.
     """
-    train, fit, targets = split.train, split.fit, split.targets(VALIDATION)
+    train, fit, known, targets = split.train, split.fit, split.known(VALIDATION), split.targets(VALIDATION)
     names = families_to_run(config, ordered=train.ordered)
     report: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     for number, name in enumerate(names, start=1):
         began = time.monotonic()
-        tuned = tune(name, train, targets, seed=seed)
+        tuned = tune(name, train, targets, known=known, seed=seed)
         for copy, histories in (("train", train), ("fit", fit)):
             fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed).save(folder / name / copy)
         tracker.epoch(number, len(names), {f"{name}_{metric}": value for metric, value in tuned.validation.items()})
-        report[name] = {
-            "params": tuned.params,
-            "validation": dict(tuned.validation),
-            "tried": [{"params": params, "ndcg_at_10": value} for params, value in tuned.tried],
-        }
+        report[name] = tuned.report()
         seconds[name] = round(time.monotonic() - began, 2)  # not in the file: its bytes shall not depend on the clock
     (folder / "baselines.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return {
