@@ -161,6 +161,10 @@ class NcfConfig(Section):
     """None: .4 on small data; on large .1 with order, .2 without."""
     seeds: int = Field(default=2, ge=1)
     """Networks averaged (on small data at least 5)."""
+    loss: Literal["softmax", "bce"] = "softmax"
+    """softmax over a user's candidates; bce takes each candidate for itself, to compare with."""
+    without: tuple[Literal["vectors", "mlp"], ...] = ()
+    """Parts of the network to leave out, to see what each brings."""
 
 
 class BaselinesConfig(Section):

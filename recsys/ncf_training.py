@@ -119,6 +119,28 @@ def softmax_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     return -(gained / count.clamp(min=1).sqrt())[count > 0].mean()
 
 
+def binary_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over users of the binary cross-entropy of their candidates, as in He et al. (2017).
+
+    The intercept, which no ranking depends on, is the best one for the batch: it is not learned.
+
+    Args:
+        logits: [n_users, k], hugely negative where there is no candidate.
+        wanted: [n_users, k] booleans.
+    """
+    low, high = logits.new_tensor(-30.0), logits.new_tensor(30.0)
+    with torch.no_grad():
+        for _ in range(30):  # the mean chance grows with the intercept: halve the interval around the share wanted
+            middle = (low + high) / 2
+            too_low = torch.sigmoid(logits + middle).sum() < wanted.sum()
+            low, high = torch.where(too_low, middle, low), torch.where(too_low, high, middle)
+    each = nn.functional.binary_cross_entropy_with_logits(logits + low, wanted.to(logits.dtype), reduction="none")
+    return each.sum(dim=1).mean()
+
+
+LOSSES = {"softmax": softmax_loss, "bce": binary_loss}
+
+
 @dataclass
 class _State:
     """What training has come to: by network, its weights and its held-out users' logits after every epoch."""
@@ -241,7 +263,7 @@ class _Training:
             users = torch.from_numpy(batch)
             with autocast(self.tensors.device, self.precision):
                 logits = self.tensors.logits(network, users)
-            loss = softmax_loss(logits, self.wanted[users].to(self.tensors.device))
+            loss = LOSSES[self.settings.loss](logits, self.wanted[users].to(self.tensors.device))
             check_finite(
                 float(loss.detach()), trainer="NCF", epoch=epoch + 1, learning_rate=self.settings.learning_rate
             )

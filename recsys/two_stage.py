@@ -304,6 +304,8 @@ def resolve(config: NcfConfig, *, ordered: bool, n_users: int) -> NcfSettings:
         weight_decay=decay if config.weight_decay is None else config.weight_decay,
         dropout=(0.4 if small else dropout) if config.dropout is None else config.dropout,
         networks=max(config.seeds, 5) if small else config.seeds,
+        loss=config.loss,
+        without=config.without,
     )
 
 

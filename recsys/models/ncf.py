@@ -9,10 +9,10 @@ vectors come from, nor of how it is trained: see :mod:`recsys.ncf_training`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ class NcfSettings:
     dropout: float = 0.1
     networks: int = 2
     """Averaged; each has its own held-out users."""
+    loss: Literal["softmax", "bce"] = "softmax"
+    without: Sequence[str] = ()
+    """Parts left out: vectors, mlp."""
 
 
 class UserDropout(nn.Module):
@@ -77,6 +80,7 @@ class NcfNetwork(nn.Module):
     def __init__(
         self, *, n_features: int, vector_size: int, hidden_size: int, projection_size: int, dropout: float
     ) -> None:
+        """A ``hidden_size`` of 0 leaves the MLP out."""
         super().__init__()
         self.blend_weight = nn.Parameter(torch.ones(()))
         self.linear = nn.Parameter(torch.zeros(n_features))
@@ -87,13 +91,7 @@ class NcfNetwork(nn.Module):
             self.title_projection = nn.Linear(vector_size, read)
             self.content_projection = nn.Linear(vector_size, read)
         self.vector_dropout = nn.Dropout(VECTOR_DROPOUT)
-        last = nn.Linear(hidden_size // 2, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.mlp = nn.Sequential(
-            nn.Linear(n_features + 4 * read, hidden_size), nn.SiLU(), UserDropout(dropout),
-            nn.Linear(hidden_size, hidden_size // 2), nn.SiLU(), UserDropout(dropout), last,
-        )  # fmt: skip
+        self.mlp = _mlp(n_features + 4 * read, hidden_size, dropout) if hidden_size else None
 
     def forward(
         self, features: Tensor, blend: Tensor, items: Tensor, users: Tensor, decoder: Tensor, content: Tensor
@@ -117,8 +115,17 @@ class NcfNetwork(nn.Module):
             q = self.vector_dropout(self.title_projection(decoder))[items]  # [batch, k, read]
             c = self.vector_dropout(self.content_projection(content))[items]
             read += [u, q, u * q, c]
-        total: Tensor = logits + self.mlp(torch.cat(read, dim=-1))[:, :, 0]
-        return total
+        return logits if self.mlp is None else logits + self.mlp(torch.cat(read, dim=-1))[:, :, 0]
+
+
+def _mlp(n_inputs: int, hidden_size: int, dropout: float) -> nn.Sequential:
+    last = nn.Linear(hidden_size // 2, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(
+        nn.Linear(n_inputs, hidden_size), nn.SiLU(), UserDropout(dropout),
+        nn.Linear(hidden_size, hidden_size // 2), nn.SiLU(), UserDropout(dropout), last,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -235,8 +242,8 @@ def new_network(settings: NcfSettings, n_features: int, vector_size: int, seed: 
         torch.manual_seed(seed)
         return NcfNetwork(
             n_features=n_features,
-            vector_size=vector_size,
-            hidden_size=settings.hidden_size,
+            vector_size=0 if "vectors" in settings.without else vector_size,
+            hidden_size=0 if "mlp" in settings.without else settings.hidden_size,
             projection_size=settings.projection_size,
             dropout=settings.dropout,
         )

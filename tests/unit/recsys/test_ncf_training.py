@@ -13,7 +13,7 @@ import torch
 from recsys.checkpoints import Checkpoints
 from recsys.errors import TrainingError
 from recsys.models.ncf import Ncf, NcfSettings
-from recsys.ncf_training import best_temperature, one_cycle, softmax_loss, train_ncf
+from recsys.ncf_training import best_temperature, binary_loss, one_cycle, softmax_loss, train_ncf
 from recsys.pairs import Lesson, Pairs, TitleTables, ndcg_at_10
 from recsys.tracker import NullTracker
 
@@ -52,6 +52,27 @@ def test_it_learns_what_the_blend_does_not_know(rule: str) -> None:
     fresh, tables = lesson(rule, seed=0)
     ndcg = ndcg_at_10(model.logits(fresh.pairs, tables), fresh.wanted, fresh.n_targets).mean()
     assert ndcg > 0.8
+
+
+def test_a_part_left_out_is_not_there_and_the_others_learn_on(tmp_path: Path) -> None:
+    model = trained("feature", replace(SETTINGS, without=("vectors", "mlp")))
+    names = {name for name, _ in model.networks[0].named_parameters()}
+    assert names == {"blend_weight", "linear", "gmf"}
+    assert model.report["ncf_ndcg_at_10"] > model.report["blend_ndcg_at_10"] + 0.2
+    blind = trained("vectors", replace(SETTINGS, epochs=25, without=("vectors",)))
+    assert blind.report["gain"] < trained("vectors", replace(SETTINGS, epochs=25)).report["gain"] / 2
+    model.save(tmp_path)
+    given, tables = lesson("feature")
+    assert np.array_equal(Ncf.load(tmp_path).logits(given.pairs, tables), model.logits(given.pairs, tables))
+
+
+def test_the_binary_loss_has_the_best_intercept_and_is_learned_from() -> None:
+    logits, wanted = torch.tensor([[0.0, 0.0, 0.0, 0.0, -1e9]]), torch.tensor([[True, False, False, False, False]])
+    expected = -np.log(0.25) - 3 * np.log(0.75)
+    assert float(binary_loss(logits, wanted)) == pytest.approx(expected, abs=1e-4)
+    assert float(binary_loss(logits + 7, wanted)) == pytest.approx(expected, abs=1e-4)
+    model = trained("feature", replace(SETTINGS, loss="bce"))
+    assert model.report["ncf_ndcg_at_10"] > model.report["blend_ndcg_at_10"] + 0.2
 
 
 @pytest.mark.parametrize("rule", ["blend", "lot"])
