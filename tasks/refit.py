@@ -18,6 +18,7 @@ from recsys.histories import Floats, Histories
 from recsys.selection import paired_bootstrap
 from recsys.similar import behaviour_vectors, title_space
 from tasks.events import EventTracker
+from tasks.recipe import recipe
 from tasks.run import Run, stage
 from tasks.serving import forget_serving, serving_copy
 from tasks.trained import Trained
@@ -101,7 +102,8 @@ def _write(
     space = title_space(behaviour_vectors(split.interactions), _content(trained), _watched(split.interactions))
     np.save(draft.path / SPACE_FILE, space, allow_pickle=False)
     draft.rows.update(titles=len(split.items), users=len(split.users))
-    draft.summary.update(family=family, refitted=refitted, metrics=dict(figures.metrics))
+    made_by = recipe(run, family)
+    draft.summary.update(family=family, refitted=refitted, metrics=dict(figures.metrics), recipe=made_by)
 
 
 def _info(

@@ -16,7 +16,9 @@ from recsys.families import load_scorer
 from recsys.scoring import Scorer
 from recsys.selection import Decision
 from recsys.selection import decide as judge
+from recsys.title_groups import TitleGroups
 from tasks.events import EpochEnded, Note, emit
+from tasks.recipe import recipe
 from tasks.refit import model_identity
 from tasks.registry import Champion, current_champion
 from tasks.run import Run, stage
@@ -79,8 +81,17 @@ def decide(run: Run, trained: Trained, evaluation: ArtefactRef) -> NightDecision
         champion = current_champion(run)
         same = _same_as_champion(run, trained, champion, list(candidates))
         opponent = candidates[same] if same else _measure_champion(run, trained.split, champion)
+        split = Split.load(Path(trained.split.path))
         decision = judge(
-            candidates, opponent, run.config.gate, preferred=NCF, same_as_champion=same, seed=run.config.seed
+            candidates,
+            opponent,
+            run.config.gate,
+            preferred=NCF,
+            same_as_champion=same,
+            champions_recipe=None if same else _champions_recipe(run, champion, list(candidates)),
+            uncompared=opponent is None and champion.version is not None,
+            titles=TitleGroups.of(split.known(TEST), split.targets(TEST)),
+            seed=run.config.seed,
         )
         record.details = {"outcome": decision.outcome, "champion": champion.model_dump(mode="json")}
         version = champion.version
@@ -113,6 +124,14 @@ def _same_as_champion(run: Run, trained: Trained, champion: Champion, names: lis
     if champion.bundle is None:
         return None
     return next((n for n in names if model_identity(run, trained, n).digest == champion.bundle.digest), None)
+
+
+def _champions_recipe(run: Run, champion: Champion, names: list[str]) -> str | None:
+    """The family of tonight that was made just as the champion was, from other data; None where none was."""
+    if champion.bundle is None or champion.version is None or champion.version.family not in names:
+        return None
+    made_by = read_manifest(champion.bundle).summary.get("recipe")  # none in a bundle of an older Marquee
+    return champion.version.family if made_by == recipe(run, champion.version.family) else None
 
 
 def _measure_champion(run: Run, split_ref: ArtefactRef, champion: Champion) -> Evaluation | None:
