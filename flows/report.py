@@ -17,11 +17,12 @@ Row = dict[str, str]
 METRICS = ("ndcg_at_10", "recall_at_20", "mrr_at_10", "hit_rate_at_10", "coverage_at_10", "novelty_at_10")
 """The columns of the metrics table, where a run has them."""
 _VERDICTS = {
-    "promote": "A new champion",
-    "first": "The first champion",
-    "keep": "The champion is kept",
-    "unchanged": "The champion again",
+    "promote": "There is a new champion.",
+    "first": "There is a first champion.",
+    "keep": "The champion stays.",
+    "unchanged": "The champion serves again.",
 }
+"""What is said of a decision that comes without a reason."""
 
 
 def stage_rows(manifest: Manifest) -> list[Row]:
@@ -56,7 +57,33 @@ def decision_line(manifest: Manifest) -> str:
     decision = manifest.get("decision") or {}
     if not decision:
         return "No decision: the run did not come that far."
-    return f"{_VERDICTS.get(decision.get('outcome', ''), 'Decided')}: {decision.get('reason', '')}"
+    return str(decision.get("reason") or _VERDICTS.get(decision.get("outcome", ""), "It was decided."))
+
+
+def difference_text(decision: Mapping[str, Any]) -> str:
+    """A summary's difference between challenger and champion, with its interval; empty where there is none."""
+    names = {"mean": "difference", "low": "difference_low", "high": "difference_high"}
+    sides = {side: decision.get(name) for side, name in names.items()}
+    return _interval(None if None in sides.values() else sides)
+
+
+def run_rows(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Past nights: how each ended, what was decided and why, and the figures of its best model."""
+    decisions = [run.get("decision") or {} for run in runs]
+    metric = next((d["metric"] for d in decisions if d.get("metric")), METRICS[0])
+    return [
+        {
+            "run": run["run_id"],
+            "night": run["run_date"],
+            "time": duration(run["seconds"]) if run.get("seconds") is not None else "",
+            "outcome": decision.get("outcome") or run["status"].lower(),
+            "serves": decision.get("serves") or "",
+            metric: _figure(run["metrics"].get(metric)),
+            "difference": difference_text(decision),
+            "why": decision.get("brief") or decision.get("reason") or "",
+        }
+        for run, decision in zip(runs, decisions, strict=True)
+    ]
 
 
 def kept(manifest: Manifest) -> bool:
@@ -91,6 +118,7 @@ def leave_artifacts(manifest: Manifest, steps: Steps) -> None:
     with logged_only("the artifacts could not be left with Prefect"):
         create_table_artifact(key="stages", table=_table(stage_rows(manifest)), description="What each stage did")
         create_table_artifact(key="metrics", table=_table(metric_rows(manifest)), description="Every model, same users")
+        create_table_artifact(key="gate", table=_table(gate_rows(manifest)), description="What the gate found of each")
         create_markdown_artifact(key="decision", markdown=markdown(manifest), description="The decision and its reason")
 
 
@@ -99,7 +127,9 @@ def markdown(manifest: Manifest) -> str:
     publication = manifest.get("publication") or {}
     link = mlflow_link(manifest)
     lines = [
-        f"## {decision_line(manifest)}",
+        f"## {_heading(manifest)}",
+        decision_line(manifest),
+        "",
         f"- run `{manifest.get('run_id')}` for {manifest.get('run_date')}, {quarantine_line(manifest)}",
         f"- published generation `{publication.get('generation', 'none')}`: {publication.get('rows', 0):,} rows at "
         f"`{publication.get('path', '')}`",
@@ -109,6 +139,26 @@ def markdown(manifest: Manifest) -> str:
             f"- [the night in MLflow]({link})" if link.startswith("http") else f"- the night in MLflow: {link}"
         )
     return "\n".join(lines)
+
+
+def _heading(manifest: Manifest) -> str:
+    decision = manifest.get("decision") or {}
+    served = f", {decision['serves']} serves" if decision.get("serves") else ""
+    return f"Decision: {decision.get('outcome', 'none')}{served}"
+
+
+def gate_rows(manifest: Manifest) -> list[Row]:
+    """One row per candidate, best first: its figure, its difference to the champion, which guardrails it failed."""
+    decision = manifest.get("decision") or {}
+    return [
+        {
+            "model": verdict["family"],
+            decision["metric"]: _figure(verdict["value"]),
+            "against the champion": _interval(verdict.get("against_champion")),
+            "refused for": "; ".join(g["text"] for g in verdict["guardrails"] if not g["passed"]),
+        }
+        for verdict in decision.get("verdicts", ())
+    ]
 
 
 def mlflow_link(manifest: Manifest) -> str:
@@ -125,6 +175,10 @@ def mlflow_link(manifest: Manifest) -> str:
 
 def _table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{name or "note": value for name, value in row.items()} for row in rows]
+
+
+def _interval(interval: Mapping[str, Any] | None) -> str:
+    return "" if interval is None else "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**interval)
 
 
 def _figure(value: float | None) -> str:

@@ -10,14 +10,12 @@ from rich.markup import escape
 
 from flows import report
 from flows.display import table
-from flows.narration import duration
 
 if TYPE_CHECKING:
     from flows.engine import Outcome
     from flows.plan import PlannedStep
 
 SAMPLE_USERS = 5
-_RUN_METRICS = ("ndcg_at_10", "recall_at_20", "coverage_at_10")
 
 
 def night_view(console: Console, outcome: Outcome) -> None:
@@ -131,21 +129,15 @@ def rows_view(console: Console, title: str, rows: Sequence[Mapping[str, Any]], *
 
 
 def runs_view(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
-    """Past nights: when, how they ended, and their figures."""
-    metrics = [name for name in _RUN_METRICS if any(name in run["metrics"] for run in runs)]
-    rows = [
-        {
-            "run": run["run_id"],
-            "night": run["run_date"],
-            "status": run["status"],
-            "time": duration(run["seconds"]) if run["seconds"] is not None else "",
-            "best": run["tags"].get("marquee.best", ""),
-            "decision": run["tags"].get("marquee.outcome", ""),
-            **{name: cell(run["metrics"].get(name)) for name in metrics},
-        }
-        for run in runs
-    ]
-    rows_view(console, "Runs", rows, empty="There are no runs yet: `marquee nightly` makes one.")
+    """Past nights: when, what was decided, by what difference and why."""
+    if not runs:
+        console.print("There are no runs yet: `marquee nightly` makes one.", markup=False)
+        return
+    rows = report.run_rows(runs)
+    console.print(table("Runs", rows, right=("time", list(rows[0])[5], "difference")))
+    reason = next((run["decision"]["reason"] for run in runs if (run.get("decision") or {}).get("reason")), None)
+    if reason:
+        console.print(f"\nThe last decision: {reason}", markup=False)
 
 
 def comparison_view(console: Console, comparison: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from recsys.bundle import BundleInfo
 from recsys.errors import ArtefactError, LockHeldError, UsageError
 from recsys.model_card import model_card
 from tasks.registry.connection import Registry
+from tasks.registry.gate import decision_tags
 from tasks.registry.package import save_package
 from tasks.registry.runs import CODE, RUN_DATE, RUN_ID
 from tasks.registry.versions import (
@@ -140,7 +141,8 @@ def _carry_out(registry: Registry, run_id: str, version: str, verdict: Verdict) 
         _crown(registry, version, standing)
     elif version != standing:
         registry.client.set_registered_model_alias(registry.model_name, CHALLENGER, version)
-    tags = {REASON: reason, DECISION: verdict.model_dump_json(), DECIDED_IN: run_id}  # DECIDED_IN last: it seals
+    decided = {**decision_tags(verdict.model_dump()), REASON: reason, DECISION: verdict.model_dump_json()}
+    tags = {**decided, DECIDED_IN: run_id}  # last: it seals
     for key, value in tags.items():
         registry.client.set_model_version_tag(registry.model_name, version, key, value[:5_000])
 

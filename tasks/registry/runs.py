@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recsys.artefacts import ArtefactRef, canonical_json, code_version, read_manifest
 from tasks.registry.connection import Registry
 from tasks.registry.curves import curves_svg
+from tasks.registry.gate import GateSummary, read_decision
 from tasks.run import Run
 
 RUN_ID, RUN_DATE, KIND, MODEL = "marquee.run_id", "marquee.run_date", "marquee.kind", "marquee.model"
@@ -56,6 +57,8 @@ class NightSummary(BaseModel):
     seconds: float | None
     metrics: dict[str, float]
     tags: dict[str, str]
+    decision: GateSummary | None = None
+    """What the gate decided, if the night came that far."""
 
 
 def start_night(registry: Registry, run: Run) -> str:
@@ -268,6 +271,7 @@ def _night(entry: Any) -> NightSummary:
         seconds=(info.end_time - info.start_time) / 1000 if info.end_time else None,
         metrics=dict(entry.data.metrics),
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
+        decision=read_decision(tags),
     )
 
 

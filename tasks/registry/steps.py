@@ -28,6 +28,7 @@ from recsys.errors import RegistryError, UsageError
 from tasks.events import Note, emit
 from tasks.registry.compare import VersionComparison, compare
 from tasks.registry.connection import Registry, connect
+from tasks.registry.gate import decision_figures, decision_tags
 from tasks.registry.promotion import Champion, Verdict, champion, promote, register, roll_back
 from tasks.registry.runs import (
     ModelReport,
@@ -36,6 +37,7 @@ from tasks.registry.runs import (
     finish,
     finish_models,
     list_nights,
+    log,
     log_dataset,
     log_report,
     start_night,
@@ -107,7 +109,11 @@ def register_model(run: Run, model: ArtefactRef, verdict: Verdict | Mapping[str,
         RegistryError: MLflow does not answer. The champion is as it was.
     """
     with stage(run, "register") as record:
-        info = register(connect(run.config), run.run_id, _parent(run), model, _verdict(verdict))
+        registry, parent, decided = connect(run.config), _parent(run), _verdict(verdict)
+        figures = decided.model_dump()
+        with registry.doing("logging the decision"):
+            log(registry, parent, metrics=decision_figures(figures), tags=decision_tags(figures))
+        info = register(registry, run.run_id, parent, model, decided)
         record.artefact, record.reused = model, info.run_id != run.run_id
         record.details = info.model_dump(mode="json")
         return info.version

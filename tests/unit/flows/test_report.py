@@ -53,16 +53,40 @@ def test_models_are_ranked_and_the_winner_marked() -> None:
 @pytest.mark.parametrize(
     ("outcome", "words", "kept"),
     [
-        ("promote", "A new champion: because", False),
-        ("first", "The first champion: because", False),
-        ("keep", "The champion is kept: because", True),
-        ("unchanged", "The champion again: because", False),
+        ("promote", "There is a new champion.", False),
+        ("first", "There is a first champion.", False),
+        ("keep", "The champion stays.", True),
+        ("unchanged", "The champion serves again.", False),
     ],
 )
-def test_the_decision_is_told_with_its_reason(outcome: str, words: str, kept: bool) -> None:
-    manifest = {"decision": {"outcome": outcome, "reason": "because"}}
-    assert report.decision_line(manifest) == words
+def test_the_decision_is_told_by_its_reason_alone(outcome: str, words: str, kept: bool) -> None:
+    manifest = {"decision": {"outcome": outcome, "reason": "ncf is promoted: it is better."}}
+    assert report.decision_line(manifest) == "ncf is promoted: it is better."
+    assert report.decision_line({"decision": {"outcome": outcome, "reason": ""}}) == words
     assert report.kept(manifest) is kept
+
+
+def test_what_the_gate_found_is_a_row_per_candidate() -> None:
+    guardrails = [{"text": "it collapsed", "passed": False}, {"text": "all well", "passed": True}]
+    verdicts = [
+        {"family": "ncf", "value": 0.3, "guardrails": guardrails, "against_champion": None},
+        {
+            "family": "ease",
+            "value": 0.25,
+            "guardrails": guardrails[1:],
+            "against_champion": {"mean": 0.01, "low": -0.002, "high": 0.02},
+        },
+    ]
+    assert report.gate_rows({"decision": {"metric": "ndcg_at_10", "verdicts": verdicts}}) == [
+        {"model": "ncf", "ndcg_at_10": "0.3000", "against the champion": "", "refused for": "it collapsed"},
+        {
+            "model": "ease",
+            "ndcg_at_10": "0.2500",
+            "against the champion": "+0.0100 [-0.0020, +0.0200]",
+            "refused for": "",
+        },
+    ]
+    assert report.gate_rows({}) == []
 
 
 def test_a_run_that_did_not_decide_says_so() -> None:
@@ -72,7 +96,7 @@ def test_a_run_that_did_not_decide_says_so() -> None:
 
 def test_the_markdown_names_what_was_published_and_where_to_look() -> None:
     text = report.markdown(MANIFEST)
-    assert "A new champion: better by 0.02" in text
+    assert "## Decision: promote\nbetter by 0.02\n\n- run" in text
     assert "3 rows quarantined" in text
     assert "`abc`: 18,860 rows" in text
     assert "run m1" in text
@@ -131,20 +155,58 @@ def test_a_comparison_shows_both_and_the_interval() -> None:
     assert "Note: other nights" in shown
 
 
-def test_runs_are_listed_with_their_figures() -> None:
+RUN: dict[str, Any] = {
+    "run_id": "20261124-010203-abcd",
+    "run_date": "2026-11-24",
+    "status": "FINISHED",
+    "seconds": 125.0,
+    "metrics": {"ndcg_at_10": 0.3},
+    "tags": {},
+    "decision": {
+        "outcome": "keep",
+        "serves": "ease",
+        "metric": "ndcg_at_10",
+        "difference": -0.001,
+        "difference_low": -0.004,
+        "difference_high": 0.002,
+        "brief": "equal within chance",
+        "reason": "The champion stays: [b]ncf[/] may be worse.",
+    },
+}
+FAILED = {**RUN, "run_id": "b", "status": "FAILED", "seconds": None, "metrics": {}, "decision": None}
+
+
+def test_runs_are_rows_with_what_was_decided_and_why() -> None:
+    assert report.run_rows([RUN, FAILED]) == [
+        {
+            "run": "20261124-010203-abcd",
+            "night": "2026-11-24",
+            "time": "2 min 05 s",
+            "outcome": "keep",
+            "serves": "ease",
+            "ndcg_at_10": "0.3000",
+            "difference": "-0.0010 [-0.0040, +0.0020]",
+            "why": "equal within chance",
+        },
+        {
+            "run": "b",
+            "night": "2026-11-24",
+            "time": "",
+            "outcome": "failed",
+            "serves": "",
+            "ndcg_at_10": "",
+            "difference": "",
+            "why": "",
+        },
+    ]
+
+
+def test_the_last_decision_is_told_beneath_the_runs() -> None:
     text = io.StringIO()
-    console = Console(file=text, width=120)
-    run = {
-        "run_id": "r",
-        "run_date": "2026-11-24",
-        "status": "FINISHED",
-        "seconds": 125.0,
-        "tags": {"marquee.best": "ease"},
-    }
-    views.runs_view(console, [{**run, "metrics": {"ndcg_at_10": 0.3}}, {**run, "seconds": None, "metrics": {}}])
-    assert "2 min 05 s" in text.getvalue()
-    assert "ease" in text.getvalue()
-    assert "0.3000" in text.getvalue()
+    console = Console(file=text, width=140)
+    views.runs_view(console, [FAILED, RUN])
+    assert "equal within chance" in text.getvalue()
+    assert text.getvalue().endswith("The last decision: The champion stays: [b]ncf[/] may be worse.\n")
     views.runs_view(console, [])
     assert "`marquee nightly` makes one" in text.getvalue()
 
