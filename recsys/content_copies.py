@@ -106,6 +106,22 @@ def fit_content(
     return report
 
 
+def settings_of(config: ContentConfig) -> dict[str, Any]:
+    """What the configuration says of a training, but for its epochs, as ``train_content_cnn`` takes it."""
+    return {
+        "output_size": config.output_size,
+        "embedding_size": config.embedding_size,
+        "channels": config.channels,
+        "batch_size": config.batch_size,
+        "titles_per_step": TITLES_PER_STEP,
+        "learning_rate": config.learning_rate,
+        "weight_decay": WEIGHT_DECAY,
+        "token_dropout": config.token_dropout,
+        "dropout": config.dropout,
+        "patience": config.patience,
+    }
+
+
 def _copy(
     folder: Path,
     vocabulary: Vocabulary,
@@ -137,17 +153,8 @@ def _copy(
         documents,
         histories,
         stop=None if draw is None or not len(draw.stop) else StopTitles(draw.stop, draw.liked),
-        output_size=config.output_size,
-        embedding_size=config.embedding_size,
-        channels=config.channels,
         epochs=epochs,
-        batch_size=config.batch_size,
-        titles_per_step=TITLES_PER_STEP,
-        learning_rate=config.learning_rate,
-        weight_decay=WEIGHT_DECAY,
-        token_dropout=config.token_dropout,
-        dropout=config.dropout,
-        patience=config.patience,
+        **settings_of(config),
         device=device,
         precision=precision,
         seed=seed,
