@@ -243,6 +243,15 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def link(source: str | Path, target: str | Path) -> None:
+    """Put a file of one artefact into another, without its bytes where the file system can; for ``copytree`` too."""
+    try:
+        Path(target).unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,13 @@ Such a model is tuned, fitted and measured like any rival of ours. Knows nothing
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from recsys.errors import UsageError
 from recsys.rivals import FAMILIES, Family
@@ -24,6 +26,29 @@ class NamedFamily:
     spec: str
     """A name of ours, or ``module:attribute``."""
     family: Family
+
+    @property
+    def code(self) -> str | None:
+        """A digest of the source of a model brought along, and of what it uses of its own package; None for ours."""
+        module = self.spec.partition(":")[0]
+        if self.name == self.spec:
+            return None
+        files = sorted(path for path in _sources(module, set()) if path.is_file())
+        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
+
+
+def _sources(module: str, known: set[str]) -> set[Path]:
+    """The files of a module and of all that it takes from its own top-level package."""
+    known.add(module)
+    loaded = sys.modules[module]
+    used = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) for value in
+            vars(loaded).values()}  # fmt: skip
+    package = module.partition(".")[0]
+    files = {Path(loaded.__file__)} if loaded.__file__ else set()
+    for name in sorted(name for name in used if isinstance(name, str) and name.partition(".")[0] == package):
+        if name not in known and name in sys.modules:
+            files |= _sources(name, known)
+    return files
 
 
 def resolve(spec: str, *, also: Sequence[str] = ()) -> NamedFamily:

@@ -16,9 +16,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -41,6 +42,13 @@ class ChildResult(Generic[T]):
     value: T
     peak_rss_bytes: int
     """The most memory it held."""
+    seconds: float = 0.0
+    """From its start to its end."""
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """What an artefact's summary keeps of it: so that it is known too where the artefact is used again."""
+        return {"seconds": round(self.seconds, 3), "peak_rss_bytes": self.peak_rss_bytes}
 
 
 def run_in_child(
@@ -71,13 +79,14 @@ def run_in_child(
         TrainingError: the child raised anything else, or was killed; it names the trainer.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     ours, theirs = os.pipe(), os.pipe()  # (reader, writer): child → us, us → child
     with Connection(ours[0], writable=False) as reader, Connection(theirs[1], readable=False) as writer:
         child = _start(theirs[0], ours[1], threads, log)
         try:
             with contextlib.suppress(BrokenPipeError):  # it died at once: its exit status says more
                 writer.send_bytes(pickle.dumps((function, args, kwargs)))
-            return _listen(reader, child, name, tracker, log)
+            return replace(_listen(reader, child, name, tracker, log), seconds=time.monotonic() - began)
         finally:
             child.kill()
             child.wait()

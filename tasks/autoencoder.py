@@ -45,7 +45,7 @@ def train_autoencoder(run: Run, split: ArtefactRef) -> ArtefactRef:
                     shutil.copytree(work / name, draft.path / name, ignore=shutil.ignore_patterns("training.json"))
                 shutil.copy(work / REPORT, draft.path / REPORT)
                 draft.rows["interactions"] = read_manifest(split).rows["interactions"]
-                draft.summary.update(_summary(result.value))
+                draft.summary.update(_summary(result.value), cost=result.cost)
             shutil.rmtree(work, ignore_errors=True)
         manifest = read_manifest(found)
         record.artefact, record.rows, record.details = found, manifest.rows["interactions"], manifest.summary

@@ -46,6 +46,7 @@ def train_content_cnn(run: Run, split: ArtefactRef) -> ArtefactRef:
                 shutil.copy(work / REPORT, draft.path / REPORT)
                 draft.rows["titles"] = read_manifest(split).rows["titles"]
                 draft.summary.update({key: result.value[key] for key in ("settings", "figures", "cold")})
+                draft.summary["cost"] = result.cost
             shutil.rmtree(work, ignore_errors=True)
         manifest = read_manifest(found)
         record.artefact, record.rows, record.details = found, manifest.rows["titles"], manifest.summary

@@ -52,6 +52,7 @@ def train_ncf(
                 shutil.move(work / REPORT, draft.path / REPORT)
                 draft.rows["interactions"] = read_manifest(split).rows["interactions"]
                 draft.summary.update({key: result.value[key] for key in ("settings", "share", "validation")})
+                draft.summary["cost"] = result.cost
             shutil.rmtree(work, ignore_errors=True)
         manifest = read_manifest(found)
         record.artefact, record.rows, record.details = found, manifest.rows["interactions"], manifest.summary

@@ -72,31 +72,46 @@ def promote(
 
 
 def evaluate(
-    train: Annotated[str, typer.Option("--train", metavar="FILE", help="Ratings to learn from (CSV, TSV, Parquet).")],
-    test: Annotated[str, typer.Option("--test", metavar="FILE", help="Ratings to be foreseen.")],
+    train: Annotated[
+        str | None, typer.Option("--train", metavar="FILE", help="Ratings to learn from (CSV, TSV, Parquet).")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", metavar="FILE", help="Ratings to be foreseen.")] = None,
     titles: Annotated[str | None, typer.Option("--titles", metavar="FILE", help="The titles' metadata.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="STRATEGY", help="How the configured source is split.")
+    ] = None,
     models: Annotated[
-        str, typer.Option("--models", metavar="A,B", help="Which models, with commas between.")
+        str,
+        typer.Option(
+            "--models", metavar="A,B", help="Which models, with commas between; module:attribute for one of your own."
+        ),
     ] = "popularity,ease,ials",
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the metrics there, as JSON.")] = None,
+    budget: Annotated[
+        int | None, typer.Option("--budget", min=1, help="Most settings tried per rival (default: all of its grid).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the report there, as JSON.")] = None,
     config: ConfigOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure models on a split of your own, over the full ranking."""
+    """Measure models over the full ranking: on the configured source, or on a split of your own (--train, --test)."""
     from flows.display import output, showing
-    from flows.report import metric_rows
-    from flows.views import rows_view
+    from flows.ring_view import check_options, ring_view
 
+    strategy = check_options(train=train, test=test, titles=titles, split=split)
     session = start(config, home, json)
     session.home.mkdir(parents=True, exist_ok=True)  # Prefect, which the steps import, looks for it
     names = tuple(name.strip() for name in models.split(",") if name.strip())
     with session.quiet(), showing(output(error=session.as_json)):
-        from tasks.evaluate import evaluate_files
+        from tasks.evaluate import evaluate_files, evaluate_source
 
-        metrics = evaluate_files(session.config, train=train, test=test, titles=titles, models=names, out=out)
-    rows = metric_rows({"metrics": metrics})
-    session.show(metrics, lambda: rows_view(output(), "Full ranking", rows, empty="No models."))
+        if train is not None and test is not None:
+            report = evaluate_files(
+                session.config, train=train, test=test, titles=titles, models=names, budget=budget, out=out
+            )
+        else:
+            report = evaluate_source(session.config, models=names, strategy=strategy, budget=budget, out=out)
+    session.show(report["models"], lambda: ring_view(output(), report))
 
 
 def synth(
