@@ -74,7 +74,7 @@ def pair_features(block: Block, statistics: TitleStatistics, vectors: TitleVecto
     if vectors.aligned is not None and block.user_vectors is not None:
         features["content_logit"] = _dots(block.user_vectors, vectors.aligned[rows])
     if statistics.ordered:
-        features |= dict(_transition_features(liked, rows, statistics))
+        features |= dict(_transition_features(block.histories, rows, statistics))
     if statistics.explicit:
         features |= dict(_rating_features(block.histories, rows, statistics, vectors.decoder))
     return {name: np.where(block.candidates >= 0, values, 0).astype(np.float32) for name, values in features.items()}
@@ -152,8 +152,8 @@ def _vector_features(
     yield "cosine_mean", cosines.sum(axis=2) / np.maximum((newest >= 0).sum(axis=1), 1)[:, None]
 
 
-def _transition_features(liked: Histories, rows: Ints, statistics: TitleStatistics) -> Iterator[tuple[str, Floats]]:
-    newest = _newest(liked, LAST_TITLES)
+def _transition_features(histories: Histories, rows: Ints, statistics: TitleStatistics) -> Iterator[tuple[str, Floats]]:
+    newest = _newest(histories, LAST_TITLES)
     for place in range(LAST_TITLES):
         yield f"follows_{place + 1}", statistics.lift(newest[:, place], rows)
         yield f"precedes_{place + 1}", statistics.lift(newest[:, place], rows, backward=True)
@@ -176,10 +176,10 @@ def _rating_features(
         yield "disliked_cosine", _dots(_unit(weights @ unit), unit[rows])
 
 
-def _newest(liked: Histories, n: int) -> Ints:
+def _newest(histories: Histories, n: int) -> Ints:
     """The newest ``n`` titles of each row, newest first, [n_users, n]; -1 where a row is shorter."""
-    newest = np.full((liked.n_users, n), -1, np.int32)
-    recent = liked.last(n)
+    newest = np.full((histories.n_users, n), -1, np.int32)
+    recent = histories.last(n)
     newest[recent.user_nums, recent.ages] = recent.item_nums
     return newest
 

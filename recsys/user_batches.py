@@ -47,7 +47,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Rows:
-    """Interactions of a batch of users, flat, by user and within a user in order."""
+    """Interactions of a batch of users, flat, by user and within a user in order.
+
+    What an encoder reads is all of them, or only what was liked; targets are always what was liked.
+    """
 
     n_users: int
     n_items: int
@@ -56,19 +59,23 @@ class Rows:
     items: Longs
     """[n]"""
     places: Longs
-    """[n] how many positives of the user come before."""
+    """[n] how many of the user's interactions that are read come before."""
     positive: Bools
     """[n]"""
+    read: Bools
+    """[n]"""
     counts: Longs
-    """[n_users] positives."""
+    """[n_users] interactions that are read."""
     ordered: bool
+    reads_all: bool
 
     @classmethod
-    def of(cls, histories: Histories) -> Rows:
-        """All interactions of all users."""
+    def of(cls, histories: Histories, *, reads_all: bool) -> Rows:
+        """All interactions of all users, of which all or only the positive ones are read."""
         rows = histories.user_nums.astype(np.int64)
         positive = np.asarray(histories.positive)
-        before: Longs = np.cumsum(positive, dtype=np.int64) - positive
+        read = np.ones(len(rows), np.bool_) if reads_all else positive
+        before: Longs = np.cumsum(read, dtype=np.int64) - read
         starts = histories.indptr[:-1]
         at_start = before[np.minimum(starts, len(before) - 1)] if len(before) else np.zeros(len(starts), np.int64)
         return cls(
@@ -78,8 +85,10 @@ class Rows:
             items=histories.item_nums.astype(np.int64),
             places=before - at_start[rows],
             positive=positive,
-            counts=np.bincount(rows[positive], minlength=histories.n_users).astype(np.int64),
+            read=read,
+            counts=np.bincount(rows[read], minlength=histories.n_users).astype(np.int64),
             ordered=histories.ordered,
+            reads_all=reads_all,
         )
 
 
@@ -97,8 +106,8 @@ def with_ties_drawn(histories: Histories, rng: np.random.Generator) -> Histories
 
 
 def whole(rows: Rows, *, taus: tuple[float, ...], sequence_length: int) -> UserInputs:
-    """The users as they are: every positive is input."""
-    return _inputs(rows, rows.positive, rows.counts, taus, sequence_length)
+    """The users as they are."""
+    return _inputs(rows, rows.read, rows.counts, taus, sequence_length)
 
 
 def next_window(
@@ -112,8 +121,9 @@ def next_window(
 ) -> tuple[UserInputs, Targets]:
     """Prefixes of random length as input, the positives that follow as targets.
 
-    The cut is uniform in .2 … .95 of a user's positives, leaving at least one on each side; the targets are the next
-    max(``window``, a quarter of the prefix). What lies before the cut, dropped or not, is no candidate.
+    The cut is uniform in .2 … .95 of what is read of a user, leaving at least one on each side; the targets are the
+    positives among the next max(``window``, a quarter of the prefix). What lies before the cut, dropped or not, is no
+    candidate.
     """
     cuts = np.floor(rng.uniform(0.2, 0.95, rows.n_users) * rows.counts).astype(np.int64)
     cuts = np.clip(cuts, np.minimum(1, rows.counts - 1), rows.counts - 1)
@@ -121,7 +131,7 @@ def next_window(
     cut = cuts[rows.rows]
     before = rows.places < cut
     target = rows.positive & ~before & (rows.places < ends[rows.rows])
-    kept = before & rows.positive & (rng.random(len(cut)) >= dropout)
+    kept = before & rows.read & (rng.random(len(cut)) >= dropout)
     return _inputs(rows, kept, np.maximum(cuts, 0), taus, sequence_length), _targets(rows, before, target)
 
 
@@ -138,7 +148,7 @@ def held_out(
     np.minimum.at(least, rows.rows, draw)
     target = rows.positive & ((draw < shares[rows.rows]) | (draw == least[rows.rows]))
     counts = rows.counts - np.bincount(rows.rows[target], minlength=rows.n_users)
-    return _inputs(rows, rows.positive & ~target, counts, (), 0), _targets(rows, ~target, target)
+    return _inputs(rows, rows.read & ~target, counts, (), 0), _targets(rows, ~target, target)
 
 
 def _targets(rows: Rows, seen: Bools, target: Bools) -> Targets:
@@ -148,21 +158,13 @@ def _targets(rows: Rows, seen: Bools, target: Bools) -> Targets:
 
 
 def _inputs(rows: Rows, kept: Bools, cuts: Longs, taus: tuple[float, ...], sequence_length: int) -> UserInputs:
-    """The kept interactions as channels; ages count positives back from the cut."""
+    """The kept interactions as channels; ages count what is read back from the cut."""
     row, item, place = rows.rows[kept], rows.items[kept], rows.places[kept]
     ages = cuts[row] - 1 - place if rows.ordered else np.zeros(len(row), np.int64)
-    channels = [np.ones(len(row))] + [np.exp(-ages / tau) for tau in taus]
-    parts = [
-        _channel(
-            number,
-            values,
-            row,
-            item,
-            rows,
-            np.ones(len(row), np.bool_) if number == 0 else ages < 10 * taus[number - 1],
-        )
-        for number, values in enumerate(channels)
-    ]
+    liked, even = rows.positive[kept], np.ones(len(row))
+    channels = [(even, liked), *((np.exp(-ages / tau), ages < 10 * tau) for tau in taus)]
+    channels += [(even, ~liked)] if rows.reads_all else []
+    parts = [_channel(number, values, row, item, rows, among) for number, (values, among) in enumerate(channels)]
     row_of, indices, values = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(row_of, kind="stable")
     ends = np.cumsum(np.bincount(row_of, minlength=rows.n_users))
@@ -178,16 +180,16 @@ def _inputs(rows: Rows, kept: Bools, cuts: Longs, taus: tuple[float, ...], seque
 def _channel(
     number: int, values: NDArray[np.float64], row: Longs, item: Longs, rows: Rows, kept: Bools
 ) -> tuple[Longs, Longs, NDArray[np.float64]]:
-    """One channel without its vanishing tail (below e^-10), L2-normalised per user: (rows, indices, values)."""
+    """One channel of the entries ``kept``, L2-normalised per user: (rows, indices, values)."""
     row, item, values = row[kept], item[kept], values[kept]
     norms = np.sqrt(np.bincount(row, weights=values**2, minlength=rows.n_users))
     return row, item + number * rows.n_items, values / np.maximum(norms, 1e-12)[row]
 
 
 def _sequence(rows: Rows, cuts: Longs, length: int) -> Longs:
-    """The newest positives before the cut, newest first, [n_users, at most length, at least 1]."""
+    """The newest titles read before the cut, newest first, [n_users, at most length, at least 1]."""
     ages = cuts[rows.rows] - 1 - rows.places
-    recent = rows.positive & (ages >= 0) & (ages < length)
+    recent = rows.read & (ages >= 0) & (ages < length)
     width = max(1, int(ages[recent].max(initial=0)) + 1)
     sequence = np.full((rows.n_users, width), rows.n_items, np.int64)
     sequence[rows.rows[recent], ages[recent]] = rows.items[recent]

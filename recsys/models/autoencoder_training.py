@@ -146,7 +146,7 @@ def train_user_autoencoder(
         TrainingError: no user has two positives, or the loss is not finite, or memory does not suffice for a user.
         ValueError: ``warm_start`` is over other titles.
     """
-    users = np.flatnonzero(Rows.of(histories).counts >= 2)
+    users = np.flatnonzero(histories.positives().lengths >= 2)
     if not len(users):
         raise TrainingError(
             f"the {TRAINER} has nothing to learn from: no user has two positive interactions",
@@ -279,7 +279,7 @@ class _Run:
     def _loss(self, users: NDArray[np.integer], rng: np.random.Generator, beta: float) -> Tensor:
         """Σ over users of n^-½ (−Σ log softmax of targets + β KL)."""
         histories = with_ties_drawn(self.histories.select(users), rng)
-        inputs, targets = self._draw(Rows.of(histories), rng)
+        inputs, targets = self._draw(self.shape.rows(histories), rng)
         with autocast(self.device, self.precision):
             mean, log_variance = self.network.encode(*self.shape.tensors(inputs, self.device))
             mean, log_variance = mean.float(), log_variance.float()
@@ -340,7 +340,8 @@ class _Run:
 
 def _shape(histories: Histories, settings: AutoencoderSettings) -> AutoencoderShape:
     ordered = histories.ordered
-    counts = Rows.of(histories).counts
+    reads_all = ordered and not bool(histories.positive.all())  # unordered dislikes taught it less than they cost
+    counts = Rows.of(histories, reads_all=reads_all).counts
     lengths = np.log1p(counts[counts >= 2] * _MEAN_CUT)
     return AutoencoderShape(
         n_items=histories.n_items,
@@ -350,6 +351,7 @@ def _shape(histories: Histories, settings: AutoencoderSettings) -> AutoencoderSh
         sequence_length=_SEQUENCE_LENGTH if ordered and settings.sequence_channel else 0,
         length_centre=float(lengths.mean()),
         length_spread=max(0.5, float(lengths.std())),
+        reads_all=reads_all,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from recsys.histories import Bools, Floats, Histories
 from recsys.models.autoencoder_network import UserNetwork
 from recsys.models.user_autoencoder import AutoencoderShape
-from recsys.user_batches import Rows, whole
+from recsys.user_batches import whole
 
 MOST_USERS = 2_000
 _BLOCK = 512
@@ -56,8 +56,8 @@ class _Block:
         cls, histories: Histories, wanted: Histories, shape: AutoencoderShape, popularity: Floats, device: str
     ) -> _Block:
         learned: Bools = np.asarray(popularity > 0)
-        readable = histories.where(np.asarray(histories.positive) & learned[histories.item_nums])
-        inputs = whole(Rows.of(readable), taus=shape.taus, sequence_length=shape.sequence_length)
+        readable = shape.readable(histories, learned)
+        inputs = whole(shape.rows(readable), taus=shape.taus, sequence_length=shape.sequence_length)
         discounts = 1 / np.log2(np.arange(2, 12))
         ideal = np.concatenate([[1.0], np.cumsum(discounts)])[np.minimum(wanted.lengths, 10)]
 

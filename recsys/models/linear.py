@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve, lapack
 
 from recsys.cooccurrence import covered_titles, gram, known_users, popularity_share
 from recsys.errors import TrainingError
-from recsys.histories import Floats, Histories, Ints, Longs
+from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.scoring import over_all_titles
 from recsys.weights import load_weights, save_weights
 
@@ -141,8 +141,10 @@ class RidgeStatistics:
         decay: float = 0.9,
         max_items: int = 12_000,
     ) -> Self:
-        """Sum over places t: x is the last ``window`` titles weighted exp(-age/tau), y the next ``horizon`` titles
-        weighted decay^(lag-1).
+        """Sum over places t: x is the last ``window`` titles weighted exp(-age/tau), y those of the next ``horizon``
+        titles that were liked, weighted decay^(lag-1).
+
+        What was watched and not liked is read too: it says as much about where a user stands as what was.
 
         Pairs are gathered by the distance between their two titles, and the sum over the places t that see both is
         taken in closed form: n·(2·window + horizon) additions instead of n·window·(window + horizon).
@@ -156,9 +158,14 @@ class RidgeStatistics:
             )
         liked = histories.positives()
         item_nums = covered_titles(liked, max_items)
-        places = np.full(liked.n_items, -1, np.int64)
+        places = np.full(histories.n_items, -1, np.int64)
         places[item_nums] = np.arange(len(item_nums))
-        sequence = _Sequence(places[liked.item_nums], liked.ages.astype(np.int64), len(item_nums))
+        sequence = _Sequence(
+            places[histories.item_nums],
+            histories.ages.astype(np.int64),
+            np.asarray(histories.positive),
+            len(item_nums),
+        )
         return cls(
             sequence.inputs(tau, window),
             sequence.targets(tau, window, horizon, decay),
@@ -171,10 +178,12 @@ class RidgeStatistics:
 
 @dataclass(frozen=True)
 class _Sequence:
-    """All histories laid end to end: the covered title of each entry (-1: none), and the entries left in its row."""
+    """All histories laid end to end: the covered title of each entry (-1: none), the entries left in its row, and
+    whether it was liked."""
 
     titles: Longs
     left: Longs
+    liked: Bools
     n_titles: int
 
     def inputs(self, tau: float, window: int) -> Floats:
@@ -188,12 +197,15 @@ class _Sequence:
         return total + total.T - np.diag(total.diagonal())
 
     def targets(self, tau: float, window: int, horizon: int, decay: float) -> Floats:
-        """XᵀY: a pair ``gap`` apart adds exp(-age/tau)·decay^(lag-1) for every place between, age + lag = gap."""
+        """XᵀY: a pair ``gap`` apart adds exp(-age/tau)·decay^(lag-1) for every place between, age + lag = gap.
+
+        Only where the later title was liked.
+        """
         total = np.zeros((self.n_titles, self.n_titles), np.float32)
         for gap in range(1, window + horizon):
             ages = np.arange(max(0, gap - horizon), min(window, gap))
             weight = float((np.exp(-ages / tau) * decay ** (gap - ages - 1)).sum())
-            self._add(total, gap, np.full(len(self.titles), weight))
+            self._add(total, gap, np.where(self.liked, weight, 0.0))
         return total
 
     def _add(self, total: Floats, gap: int, weights: Doubles) -> None:
@@ -210,8 +222,8 @@ class _Sequence:
 class OrderAwareRidge:
     """Ridge regression of what comes next on what came last: W = (XᵀX + λI)^-1 XᵀY, scores x W.
 
-    x weighs the last ``window`` liked titles by exp(-age/tau). Related to SLIST (Choi et al., "Session-aware linear
-    item-item models for session-based recommendation", WWW 2021).
+    x weighs the last ``window`` titles, liked or not, by exp(-age/tau); y holds liked ones. Related to SLIST (Choi et
+    al., "Session-aware linear item-item models for session-based recommendation", WWW 2021).
     """
 
     weights: Floats
@@ -233,7 +245,7 @@ class OrderAwareRidge:
         decay: float = 0.9,
         max_items: int = 12_000,
     ) -> Self:
-        """Fit on the liked titles, in their order (see :meth:`RidgeStatistics.of`)."""
+        """Fit on what was watched, in its order (see :meth:`RidgeStatistics.of`)."""
         statistics = RidgeStatistics.of(
             histories, tau=tau, window=window, horizon=horizon, decay=decay, max_items=max_items
         )
@@ -255,8 +267,7 @@ class OrderAwareRidge:
 
     def scores(self, histories: Histories) -> Floats:
         """x W, [n_users, n_items]. A history without order is read evenly, and whole."""
-        liked = histories.positives()
-        recent = liked.last(self.window) if liked.ordered else liked
+        recent = histories.last(self.window) if histories.ordered else histories.positives()
         rows = recent.matrix(recent.recency(self.tau))[:, self.item_nums]
         return over_all_titles(
             np.asarray(rows @ self.weights, dtype=np.float32),

@@ -44,6 +44,8 @@ class AutoencoderShape:
     """Log-length of a middling history."""
     length_spread: float
     """Spread of log-lengths."""
+    reads_all: bool = False
+    """Whether what was watched and not liked is read too: as part of the order, and in a channel of its own."""
 
     def network(self) -> UserNetwork:
         """A network with fresh weights, from PyTorch's generator."""
@@ -51,9 +53,18 @@ class AutoencoderShape:
             self.n_items,
             hidden_size=self.hidden_size,
             embedding_size=self.embedding_size,
-            channels=1 + len(self.taus),
+            channels=1 + len(self.taus) + self.reads_all,
             sequence_length=self.sequence_length,
         )
+
+    def readable(self, histories: Histories, learned: Bools) -> Histories:
+        """What the encoder reads of histories: of the titles that it ``learned`` [n_items]."""
+        known = learned[histories.item_nums]
+        return histories.where(known if self.reads_all else known & np.asarray(histories.positive))
+
+    def rows(self, histories: Histories) -> Rows:
+        """Histories as :mod:`recsys.user_batches` takes them."""
+        return Rows.of(histories, reads_all=self.reads_all)
 
     def tensors(self, inputs: UserInputs, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
         """The arguments of :meth:`UserNetwork.encode`."""
@@ -70,7 +81,7 @@ class AutoencoderShape:
 
 
 class UserAutoencoder:
-    """A fitted autoencoder, as a Scorer. Only what a user liked is read; titles that nobody liked rank last."""
+    """A fitted autoencoder, as a Scorer. Titles that nobody liked rank last."""
 
     def __init__(self, shape: AutoencoderShape, network: UserNetwork, popularity: Floats) -> None:
         """Put a fitted autoencoder together.
@@ -119,17 +130,17 @@ class UserAutoencoder:
         return np.concatenate(parts) if parts else np.zeros((0, self.embedding_size), np.float32)
 
     def _readable(self, histories: Histories) -> Histories:
-        return histories.where(np.asarray(histories.positive) & self.learned[histories.item_nums])
+        return self.shape.readable(histories, self.learned)
 
     def _encode(self, block: Histories) -> Floats:
-        inputs = whole(Rows.of(block), taus=self.shape.taus, sequence_length=self.shape.sequence_length)
+        inputs = whole(self.shape.rows(block), taus=self.shape.taus, sequence_length=self.shape.sequence_length)
         with torch.inference_mode():
             mean, _ = self.network.encode(*self.shape.tensors(inputs, "cpu"))
         vectors: Floats = mean.numpy()
         return vectors
 
     def scores(self, histories: Histories) -> Floats:
-        """Scores [n_users, n_items]; users who liked nothing get the popularity."""
+        """Scores [n_users, n_items]; users of whom nothing can be read get the popularity."""
         scores = np.empty((histories.n_users, self.n_items), np.float32)
         for start, block in self._readable(histories).blocks(_BLOCK):
             known = self._encode(block) @ self.network.decoder.numpy()[self._items].T

@@ -32,65 +32,76 @@ def with_negatives(histories: Histories, seed: int) -> Histories:
     return replace(histories, positive=positive)
 
 
+@pytest.mark.parametrize("reads_all", [True, False])
 @given(rows=ROWS, seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_whole_histories_are_normalised_channels_and_a_sequence(rows: list[list[int]], seed: int) -> None:
+def test_whole_histories_are_normalised_channels_and_a_sequence(
+    reads_all: bool, rows: list[list[int]], seed: int
+) -> None:
     histories = with_negatives(Histories.of_lists(rows, N_ITEMS), seed)
-    inputs = whole(Rows.of(histories), taus=(4.0, 0.3), sequence_length=3)
-    matrix = dense(inputs, len(rows), 3)
+    inputs = whole(Rows.of(histories, reads_all=reads_all), taus=(4.0, 0.3), sequence_length=3)
+    matrix = dense(inputs, len(rows), 4 if reads_all else 3)
     assert inputs.sequence is not None
     for user in range(len(rows)):
         entries = histories.row(user)
-        liked = histories.item_nums[entries][histories.positive[entries]]
-        assert inputs.log_lengths[user] == pytest.approx(np.log1p(len(liked)))
-        newest = liked[::-1][:3].tolist()
+        items, positive = histories.item_nums[entries], histories.positive[entries]
+        read = items if reads_all else items[positive]
+        assert inputs.log_lengths[user] == pytest.approx(np.log1p(len(read)))
+        newest = read[::-1][:3].tolist()
         assert inputs.sequence[user].tolist()[: len(newest)] == newest
         assert (inputs.sequence[user][len(newest) :] == N_ITEMS).all()
-        ages = np.arange(len(liked))[::-1]
-        for channel, values in enumerate([np.ones(len(liked)), np.exp(-ages / 4.0), np.exp(-ages / 0.3)]):
+        ages = np.arange(len(read))[::-1]
+        liked = positive[positive | reads_all]
+        channels = [liked * 1.0, np.exp(-ages / 4.0), np.exp(-ages / 0.3), ~liked * 1.0]
+        for channel, values in enumerate(channels[: 4 if reads_all else 3]):
             expected = np.zeros(N_ITEMS)
-            if len(liked):
-                expected[liked] = values / np.linalg.norm(values)
+            expected[read] = values / max(np.linalg.norm(values), 1e-12)
             np.testing.assert_allclose(matrix[user, channel * N_ITEMS : (channel + 1) * N_ITEMS], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("reads_all", [True, False])
 @given(rows=ROWS, seed=st.integers(0, 99), dropout=st.sampled_from([0.0, 0.5]))
 @settings(max_examples=30, deadline=None)
-def test_the_next_window_follows_its_prefix(rows: list[list[int]], seed: int, dropout: float) -> None:
+def test_the_next_window_follows_its_prefix(reads_all: bool, rows: list[list[int]], seed: int, dropout: float) -> None:
     histories = with_negatives(Histories.of_lists(rows, N_ITEMS), seed)
     inputs, targets = next_window(
-        Rows.of(histories), np.random.default_rng(seed), taus=(5.0,), sequence_length=4, dropout=dropout, window=2
+        Rows.of(histories, reads_all=reads_all),
+        np.random.default_rng(seed),
+        taus=(5.0,),
+        sequence_length=4,
+        dropout=dropout,
+        window=2,
     )
-    matrix = dense(inputs, len(rows), 2)
+    matrix = dense(inputs, len(rows), 3 if reads_all else 2)
     for user in range(len(rows)):
         entries = histories.row(user)
         items, positive = histories.item_nums[entries], histories.positive[entries]
-        liked = items[positive]
+        reads = positive | reads_all
         wanted = targets.items[targets.rows == user].tolist()
         seen = targets.seen_items[targets.seen_rows == user].tolist()
-        if len(liked) < 2:
-            assert wanted == liked.tolist()
+        if reads.sum() < 2:
+            assert wanted == items[positive & reads].tolist()
             assert matrix[user].sum() == 0
             continue
-        cut = liked.tolist().index(wanted[0])
-        assert 1 <= cut < len(liked)
-        assert wanted == liked[cut : cut + max(2, cut // 4)].tolist()
-        assert set(liked[:cut]) <= set(seen)
-        assert not set(seen) & set(wanted)
-        before = set(items[: items.tolist().index(liked[cut])])
-        assert set(seen) <= before, "something from after the cut is known"
-        read = set(np.flatnonzero(matrix[user, :N_ITEMS]))
-        assert read <= set(liked[:cut].tolist())
+        assert seen == items[: len(seen)].tolist(), "something from after the cut is known"
+        before = reads[: len(seen)]
+        cut = int(before.sum())
+        assert 1 <= cut < reads.sum()
+        window = np.flatnonzero(reads)[cut : cut + max(2, cut // 4)]
+        assert wanted == items[window][positive[window]].tolist()
+        shown = matrix[user].reshape(-1, N_ITEMS).any(axis=0)
+        read = set(np.flatnonzero(shown).tolist())
+        assert read <= set(items[: len(seen)][before].tolist())
         if dropout == 0:
-            assert read == set(liked[:cut].tolist())
-        assert targets.weights[user] == pytest.approx(len(wanted) ** -0.5)
+            assert read == set(items[: len(seen)][before].tolist())
+        assert targets.weights[user] == pytest.approx(len(wanted) ** -0.5 if wanted else 0)
 
 
 @given(rows=ROWS, seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_what_is_held_out_is_not_read(rows: list[list[int]], seed: int) -> None:
     histories = with_negatives(Histories.of_lists(rows, N_ITEMS, ordered=False), seed)
-    inputs, targets = held_out(Rows.of(histories), np.random.default_rng(seed))
+    inputs, targets = held_out(Rows.of(histories, reads_all=False), np.random.default_rng(seed))
     matrix = dense(inputs, len(rows), 1)
     assert inputs.sequence is None
     for user in range(len(rows)):
@@ -108,14 +119,14 @@ def test_what_is_held_out_is_not_read(rows: list[list[int]], seed: int) -> None:
 
 def test_the_share_that_is_held_out_varies_between_its_bounds() -> None:
     histories = Histories.of_lists([list(range(1000))] * 200, 1000, ordered=False)
-    _, targets = held_out(Rows.of(histories), np.random.default_rng(0))
+    _, targets = held_out(Rows.of(histories, reads_all=False), np.random.default_rng(0))
     shares = np.bincount(targets.rows) / 1000
     assert 0.05 < shares.min() < 0.15
     assert 0.62 < shares.max() < 0.75
 
 
 def test_no_users_at_all() -> None:
-    inputs = whole(Rows.of(Histories.of_lists([], 3)), taus=(2.0,), sequence_length=2)
+    inputs = whole(Rows.of(Histories.of_lists([], 3), reads_all=True), taus=(2.0,), sequence_length=2)
     assert len(inputs.offsets) == len(inputs.indices) == 0
 
 

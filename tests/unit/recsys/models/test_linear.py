@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,7 +80,7 @@ def test_titles_beyond_max_items_rank_last_by_popularity():
     assert scores[2].argsort()[::-1][:2].tolist() == [0, 1]  # nothing covered: popularity
 
 
-def _ridge_by_definition(rows, n_items, tau, window, horizon, decay):
+def _ridge_by_definition(rows, n_items, tau, window, horizon, decay, disliked=()):
     xx, xy = np.zeros((n_items, n_items)), np.zeros((n_items, n_items))
     for row in rows:
         for t in range(len(row) - 1):
@@ -86,7 +88,7 @@ def _ridge_by_definition(rows, n_items, tau, window, horizon, decay):
             for age in range(min(window, t + 1)):
                 x[row[t - age]] = np.exp(-age / tau)
             for lag in range(1, min(horizon, len(row) - 1 - t) + 1):
-                y[row[t + lag]] = decay ** (lag - 1)
+                y[row[t + lag]] = decay ** (lag - 1) * (row[t + lag] not in disliked)
             xx += np.outer(x, x)
             xy += np.outer(x, y)
     return xx, xy
@@ -98,10 +100,13 @@ def _ridge_by_definition(rows, n_items, tau, window, horizon, decay):
     tau=st.floats(0.5, 20),
     window=st.integers(1, 6),
     horizon=st.integers(1, 6),
+    disliked=st.sets(st.integers(0, 11)),
 )
-def test_ridge_statistics_are_those_of_the_definition(rows, tau, window, horizon):
-    statistics = RidgeStatistics.of(Histories.of_lists(rows, 12), tau=tau, window=window, horizon=horizon, decay=0.9)
-    xx, xy = _ridge_by_definition(rows, 12, tau, window, horizon, 0.9)
+def test_ridge_statistics_are_those_of_the_definition(rows, tau, window, horizon, disliked):
+    histories = Histories.of_lists(rows, 12)
+    histories = replace(histories, positive=~np.isin(histories.item_nums, list(disliked)))
+    statistics = RidgeStatistics.of(histories, tau=tau, window=window, horizon=horizon, decay=0.9)
+    xx, xy = _ridge_by_definition(rows, 12, tau, window, horizon, 0.9, disliked)
     keep = np.ix_(statistics.item_nums, statistics.item_nums)
     np.testing.assert_allclose(statistics.xx, xx[keep], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(statistics.xy, xy[keep], rtol=1e-4, atol=1e-5)
