@@ -205,12 +205,12 @@ class GateConfig(Section):
     """Most users (share) that may get one and the same list."""
     min_coverage: float = Field(default=0.01, ge=0, le=1)
     """Least share of the catalogue that the users' top 10 together show."""
-    min_coverage_ratio: float = Field(default=0.5, ge=0)
+    min_coverage_ratio: float = Field(default=0.4, ge=0)
     """The same as a share of what the champion shows (on a first night: the best closed-form model); 0: any."""
     max_gini: float = Field(default=1.0, gt=0, le=1)
     """Most unequal exposure of titles in the users' top 10 (Gini coefficient). It grows with the catalogue (honest
     models: .85 of 1,700 titles, .99 of 9,700), so only the relative limit bites by default; 1: any."""
-    min_evenness_ratio: float = Field(default=0.4, ge=0)
+    min_evenness_ratio: float = Field(default=0.33, ge=0)
     """Least evenness of exposure, 1 - Gini, as a share of the champion's (first night: the best closed-form model's);
     0: any."""
     min_cold_share: float = Field(default=0.0, ge=0, le=1)
@@ -222,7 +222,7 @@ class GateConfig(Section):
     max_group_loss: float = Field(default=0.1, ge=0)
     """Most relative loss of the metric against the champion in any activity group of users (where the loss is more
     than noise)."""
-    max_title_loss: float = Field(default=0.5, ge=0)
+    max_title_loss: float = Field(default=0.65, ge=0)
     """Most relative loss of recall@20 against the champion on the less-watched half: titles beyond the most popular
     ones that together have half of all interactions (where the loss is more than noise)."""
     max_gain: float = Field(default=0.3, gt=0)

@@ -75,8 +75,19 @@ class Decision(_Record):
 
     @property
     def refused(self) -> tuple[Verdict, ...]:
-        """Candidates that did not pass the guardrails, the floor left out."""
-        return tuple(verdict for verdict in self.verdicts if not verdict.eligible and verdict.family != FLOOR)
+        """Who would have been the challenger but for the guardrails, and networks that fail for what they are.
+
+        Not the floor, nor weaker closed-form models: nobody waited for them.
+        """
+        ranks = {verdict.family: rank for rank, verdict in enumerate(self.verdicts)}
+        last = ranks[self.challenger] if self.challenger else len(ranks)
+        return tuple(
+            verdict
+            for verdict in self.verdicts
+            if not verdict.eligible
+            and verdict.family != FLOOR
+            and (ranks[verdict.family] < last or verdict.family not in CLOSED_FORM)
+        )
 
 
 def explained(decision: Decision, config: GateConfig) -> Decision:
