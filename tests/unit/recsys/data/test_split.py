@@ -143,3 +143,97 @@ def test_equal_times_are_put_in_an_order_that_means_nothing(tmp_path):
     np.testing.assert_allclose(mean_place, 4.5, atol=0.8)  # neither ascending nor the same for every user
     again = make_split(ratings_file(tmp_path, rows[::-1]), NO_TITLES, positive_from=4)
     np.testing.assert_array_equal(again.interactions.item_nums, split.interactions.item_nums)
+
+
+def some_each(lengths: dict[str, int]):
+    return [(user, f"i{n}", 5.0 if n % 3 else 1.0, n) for user, length in lengths.items() for n in range(length)]
+
+
+def strong(folder, rows, seed=0):
+    return make_split(
+        ratings_file(folder, rows), NO_TITLES, positive_from=4, strategy="strong-generalisation", seed=seed
+    )
+
+
+def pairs(histories) -> set[tuple[int, int]]:
+    return set(zip(histories.user_nums.tolist(), histories.item_nums.tolist(), strict=True))
+
+
+def test_strong_generalisation_holds_out_whole_users(tmp_path):
+    split = strong(tmp_path, some_each({f"u{n:03d}": 10 for n in range(400)}))
+    of_user = split.part.reshape(400, 10)
+    assert (of_user == of_user[:, :1]).all()
+    np.testing.assert_allclose(np.bincount(of_user[:, 0]) / 400, [0.64, 0.16, 0.2], atol=0.06)
+    assert not split.interactions.ordered
+    for window in (VALIDATION, TEST):
+        mine = np.flatnonzero(of_user[:, 0] == window)
+        assert split.fold_in.reshape(400, 10)[mine].sum(axis=1).tolist() == [8] * len(mine)
+        known, wanted = split.known(window), split.targets(window)
+        assert np.flatnonzero(wanted.lengths).tolist() == sorted(set(mine) & set(np.flatnonzero(wanted.lengths)))
+        assert not pairs(known) & pairs(wanted)
+        assert known.lengths[mine].tolist() == [8] * len(mine)
+        assert wanted.positive.all()
+        liked = split.interactions.where((split.part == window) & split.interactions.positive)
+        assert pairs(liked) - pairs(known) == pairs(wanted)
+    assert not split.train.lengths[of_user[:, 0] != TRAIN].any()
+    assert split.fit.lengths[of_user[:, 0] == VALIDATION].tolist() == [10] * int((of_user[:, 0] == VALIDATION).sum())
+    assert not split.fit.lengths[of_user[:, 0] == TEST].any()
+    assert pairs(split.fit) < pairs(split.known(TEST))
+
+
+def test_strong_generalisation_draws_by_ids_and_seed_alone(tmp_path):
+    rows = some_each({f"u{n:03d}": 12 for n in range(60)})
+    one, again, other = strong(tmp_path, rows), strong(tmp_path, rows[::-1]), strong(tmp_path, rows, seed=1)
+    np.testing.assert_array_equal(one.part, again.part)
+    np.testing.assert_array_equal(one.fold_in, again.fold_in)
+    assert (one.part != other.part).any()
+    fewer = strong(tmp_path, [row for row in rows if row[0] != "u010"])
+    assert windows(fewer, "u020") == windows(one, "u020")
+
+
+def test_strong_generalisation_reads_short_histories_whole(tmp_path):
+    lengths = {f"u{n:03d}": 1 + n % 6 for n in range(300)}
+    split = strong(tmp_path, some_each(lengths))
+    held = [user for user in range(300) if split.part[split.interactions.row(user)][0] == TEST]
+    for user in held:
+        n = split.interactions.lengths[user]
+        assert split.fold_in[split.interactions.row(user)].sum() == (n if n < 5 else n - 1)
+    assert {int(split.interactions.lengths[user]) for user in held} == {1, 2, 3, 4, 5, 6}
+
+
+def test_strong_generalisation_comes_back(tmp_path):
+    split = strong(tmp_path, some_each({f"u{n}": 8 for n in range(30)}))
+    split.save(tmp_path / "split")
+    loaded = Split.load(tmp_path / "split")
+    np.testing.assert_array_equal(loaded.fold_in, split.fold_in)
+    assert pairs(loaded.known(TEST)) == pairs(split.known(TEST))
+    assert loaded.strategy == "strong-generalisation"
+
+
+@pytest.mark.parametrize("strategy", ["per-user-temporal", "global-temporal", "leave-last-out", "random"])
+def test_what_is_known_of_a_window_is_what_came_before(tmp_path, strategy):
+    split = make_split(ratings_file(tmp_path, ten_each()), NO_TITLES, positive_from=4, strategy=strategy)
+    assert pairs(split.known(VALIDATION)) == pairs(split.train)
+    assert pairs(split.known(TEST)) == pairs(split.fit)
+    assert split.interactions.ordered == (strategy != "random")
+
+
+def test_global_temporal_users_who_come_late_have_no_history(tmp_path):
+    rows = [*ten_each(), ("late", "i1", 5.0, 10_000), ("late", "i2", 5.0, 10_001), ("once", "i3", 5.0, 0)]
+    split = make_split(ratings_file(tmp_path, rows), NO_TITLES, positive_from=4, strategy="global-temporal")
+    late = split.users.number("late")
+    assert split.known(TEST).lengths[late] == 0
+    assert split.targets(TEST).lengths[late] == 2
+    assert windows(split, "once") == [TRAIN]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rows"),
+    [
+        ("global-temporal", [(f"u{u}", f"i{i}", 5.0, 7) for u in range(5) for i in range(5)]),
+        ("per-user-temporal", [("u", f"i{n}", 5.0 if n == 4 else 1.0, n) for n in range(5)]),
+    ],
+)
+def test_a_split_that_leaves_nothing_to_learn_from_is_refused(tmp_path, strategy, rows):
+    with pytest.raises(SourceError, match=f"{strategy} split leaves nothing positive"):
+        make_split(ratings_file(tmp_path, rows), NO_TITLES, positive_from=4, strategy=strategy)
