@@ -123,7 +123,9 @@ def train_variant(
     model = train_two_stage(
         _less(lesson, variant), split.train, split.targets(VALIDATION), titles, config, seed=seed, tracker=tracker
     ).over(_less(parts.towers("fit"), variant), split.fit, titles)
-    measured = {"ncf": model, "blend": model.copy.blend} if key == WHOLE else {"ncf": model}
+    measured: dict[str, Scorer] = {"ncf": model}
+    if key == WHOLE:
+        measured["blend"] = model.copy.blend
     return {stage: _per_user(scorer, split) for stage, scorer in measured.items()}
 
 

@@ -6,6 +6,8 @@ asked for, when it stops) is as in :mod:`recsys.models.content_training`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -53,7 +55,9 @@ def train_bag(documents: Documents, draw: ColdDraw, *, embedding_size: int, seed
     return kept
 
 
-def _epochs(features: sparse.csr_matrix, space: ContentSpace, draw: ColdDraw, rate: float, seed: int):  # type: ignore[no-untyped-def]
+def _epochs(
+    features: sparse.csr_matrix, space: ContentSpace, draw: ColdDraw, rate: float, seed: int
+) -> Iterator[BagOfTokens]:
     """The bag before the first epoch (a ridge), and after each."""
     rng = np.random.default_rng([seed, 0xBA6])
     added = torch.zeros((features.shape[1], space.title_rows.shape[1]), requires_grad=True)
@@ -66,7 +70,7 @@ def _epochs(features: sparse.csr_matrix, space: ContentSpace, draw: ColdDraw, ra
         for _ in range(STEPS):
             loss = _loss(features, space, likes, warm, added, rng)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         rows = space.title_rows + np.asarray(features @ added.detach().numpy(), np.float32)
         yield BagOfTokens(space.history_rows, rows)
@@ -89,7 +93,9 @@ def _loss(
     tokens = features[titles].tocoo()
     kept = rng.random(len(tokens.data)) >= TOKEN_DROPOUT
     cells = torch.sparse_coo_tensor(
-        np.stack([tokens.row[kept], tokens.col[kept]]), tokens.data[kept].astype(np.float32), tokens.shape
+        torch.from_numpy(np.stack([tokens.row[kept], tokens.col[kept]]).astype(np.int64)),
+        torch.from_numpy(tokens.data[kept].astype(np.float32)),
+        tokens.shape,
     )
     rows = torch.from_numpy(space.title_rows[titles]) + torch.sparse.mm(cells, added)  # [n_titles, d + 1]
     vectors = torch.from_numpy(user_vectors(given, space.history_rows))

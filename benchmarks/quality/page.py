@@ -36,7 +36,7 @@ _SECTIONS: Mapping[str, tuple[str, str]] = {
     ),
     "ablation": (
         "What each part of NCF brings",
-        "Each variant is trained like the whole; test NDCG@10 averaged over three seeds of the second stage (the towers "
+        "Each variant is trained like the whole; test NDCG@10 averaged over the seeds of the second stage (the towers "
         "are the same), and its difference from the whole, paired on users.",
     ),
     "cold": (
@@ -48,8 +48,8 @@ _SECTIONS: Mapping[str, tuple[str, str]] = {
     ),
     "new-users": (
         "New users",
-        "A quarter of the users is held out whole and the models are fitted on the others. After 1, 3, 5 and 10 ratings "
-        "of a user (liked or not) the lists are to hold what that user liked after the tenth.",
+        "A quarter of the users is held out whole and the models are fitted on the others. After 1, 3, 5 and 10 "
+        "ratings of a user (liked or not) the lists are to hold what that user liked after the tenth.",
     ),
     "replay": (
         "Titles that arrive",

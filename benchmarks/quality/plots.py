@@ -20,7 +20,7 @@ OURS_COLOUR, RIVAL_COLOUR = "#bc4c00", "#0969da"
 COLOURS = ("#bc4c00", "#0969da", "#1a7f37", "#8250df", "#9a6700", "#cf222e")
 """Dark enough for white, light enough for black."""
 OURS = ("user_autoencoder", "content_cnn", "blend", "ncf")
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "marquee",
     "font.family": "sans-serif",
@@ -42,7 +42,7 @@ def write_plots(found: Mapping[str, Mapping[str, Any]], folder: Path) -> list[st
     """Draw what there are figures for; gives the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
         for name, draw in _PLOTS.items():
             figures = found.get(name)
             if figures:
@@ -129,7 +129,7 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, Sequence[Axes]
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for empty in axes[n:]:
         empty.set_axis_off()
-    return figure, axes[:n]
+    return figure, list(axes[:n])
 
 
 def _dots(axes: Axes, labels: Sequence[str], intervals: Sequence[Interval], colours: Sequence[str]) -> None:

@@ -89,7 +89,7 @@ def measure_lists(split_path: str, ncf: str, draw: int, *, tracker: Tracker) -> 
     """Places and hits of new titles, user by user. Runs in a child."""
     split = Split.load(Path(split_path))
     new = arriving(split, draw)
-    users = np.flatnonzero(split.targets(TEST).lengths > 0)
+    users = np.flatnonzero(split.targets(TEST).lengths > 0).astype(np.int32)
     known, wanted = split.known(TEST).select(users), split.targets(TEST).select(users)
     scores = load_scorer(NCF, Path(ncf)).scores(known)
     listed = np.array(scores, np.float32)

@@ -64,8 +64,12 @@ def _entries(bench: Bench, name: str, split: ArtefactRef) -> dict[str, Entry]:
     def fitted(rival: NamedFamily) -> Entry:
         return Entry(rival.spec, bench.rival(name, split, rival.spec), FIT)
 
-    trained, *entries = together(partial(bench.trained, name, split), *(partial(fitted, rival) for rival in rivals))  # type: tuple[Trained, *tuple[Entry, ...]]
-    return {rival.name: entry for rival, entry in zip(rivals, entries, strict=True)} | _ours(bench, name, trained)
+    def all_rivals() -> dict[str, Entry]:
+        entries = together(*(partial(fitted, rival) for rival in rivals))
+        return {rival.name: entry for rival, entry in zip(rivals, entries, strict=True)}
+
+    entries, ours = together(all_rivals, lambda: _ours(bench, name, bench.trained(name, split)))
+    return entries | ours
 
 
 def _ours(bench: Bench, name: str, trained: Trained) -> dict[str, Entry]:

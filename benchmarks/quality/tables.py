@@ -106,7 +106,7 @@ def ablation_tables(found: Found) -> Iterator[str]:
             words = each["words"] if each else words
             cells.append(_variant(key, each))
         rows.append((words, *cells))
-    yield table(("", *(DATASETS[name].words.partition(",")[0] for name in names)), rows)
+    yield table(("", *(_data(name) for name in names)), rows)
 
 
 def _variant(key: str, each: Figures | None) -> str:
@@ -121,8 +121,8 @@ def cold_tables(found: Found) -> Iterator[str]:
     for name in _in_order(found):
         figures = found[name]
         yield (
-            f"### {DATASETS[name].words.partition(',')[0]}\n\n{figures['draws']} draws of {figures['titles'][0]} titles "
-            f"reported on; {figures['users']:,} users.\n"
+            f"### {_data(name)}\n\n{figures['draws']} draws of {figures['titles'][0]} titles reported on; "
+            f"{figures['users']:,} users.\n"
         )
         rows = []
         for model, words in figures["words"].items():
@@ -146,7 +146,7 @@ def new_users_tables(found: Found) -> Iterator[str]:
     for name in _in_order(found):
         figures = found[name]
         after = list(figures["ncf_against_best_rival"])
-        yield f"### {DATASETS[name].words.partition(',')[0]}\n\n{figures['users']:,} users held out.\n"
+        yield f"### {_data(name)}\n\n{figures['users']:,} users held out.\n"
         rows = [
             (f"**{model}**" if model in OURS else model, *(number(curve[n]["mean"]) for n in after))
             for model, curve in figures["curves"].items()
@@ -161,10 +161,10 @@ def replay_tables(found: Found) -> Iterator[str]:
     for name in _in_order(found):
         figures = found[name]
         yield (
-            f"### {DATASETS[name].words.partition(',')[0]}\n\n"
-            f"{figures['lists']:,} lists of 20 over {len(figures['cuts'])} cuts: {figures['share_new']:.1%} of the places "
-            f"go to new titles, which are {figures['share_wanted_new']:.1%} of what users liked afterwards. An old title "
-            f"hits with {number(figures['hits_per_place_of_old'])} per place.\n"
+            f"### {_data(name)}\n\n{figures['lists']:,} lists of 20 over {len(figures['cuts'])} cuts: "
+            f"{figures['share_new']:.1%} of the places go to new titles, which are "
+            f"{figures['share_wanted_new']:.1%} of what users liked afterwards. An old title hits with "
+            f"{number(figures['hits_per_place_of_old'])} per place.\n"
         )
         rows = [
             (
@@ -187,10 +187,15 @@ def refit_tables(found: Found) -> Iterator[str]:
         for family, own in found[name]["families"].items():
             each = own["ndcg_at_10"]
             rows.append(
-                (f"{DATASETS[name].words.partition(',')[0]}: {family}", number(each["measured"]),
+                (f"{_data(name)}: {family}", number(each["measured"]),
                  number(each["serving"]), signed(each["gain"]), f"{found[name]['users']:,}")
             )  # fmt: skip
     yield table(("data and model", "measured copy", "serving copy", "gain", "users"), rows)
+
+
+def _data(name: str) -> str:
+    """A dataset's name without its split."""
+    return DATASETS[name].words.partition(",")[0]
 
 
 def _in_order(found: Found) -> list[str]:
