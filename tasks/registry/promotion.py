@@ -141,7 +141,10 @@ def _carry_out(registry: Registry, run_id: str, version: str, verdict: Verdict) 
         _crown(registry, version, standing)
     elif version != standing:
         registry.client.set_registered_model_alias(registry.model_name, CHALLENGER, version)
-    decided = {**decision_tags(verdict.model_dump()), REASON: reason, DECISION: verdict.model_dump_json()}
+    figures = verdict.model_dump()
+    decided = {**decision_tags(figures), REASON: reason, DECISION: verdict.model_dump_json()}
+    if figures.get("outcome") == "unchanged" and version == standing:
+        decided = {}  # how it came to serve is what a champion is asked for, not that it still does
     tags = {**decided, DECIDED_IN: run_id}  # last: it seals
     for key, value in tags.items():
         registry.client.set_model_version_tag(registry.model_name, version, key, value[:5_000])
