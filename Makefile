@@ -10,11 +10,11 @@ TEST_WORKERS ?= 2
 CONFIG ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nightly test check format lint types up down clean
+.PHONY: help setup nightly test bench-quality check format lint types up down clean
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | column -t -s '|' 2>/dev/null \
-	  || grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|' 2>/dev/null \
+	  || grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with everything in it (done by the others)
 
@@ -34,6 +34,9 @@ nightly: $(STAMP) ## run a night: ingest, validate, train, decide, publish
 test: $(STAMP) ## run every test, with the branch coverage of recsys
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --cov --cov-report=term:skip-covered
 
+bench-quality: $(STAMP) ## remake every figure of docs/benchmarks.md from nothing (goes on from .bench)
+	@$(BIN)/python -m benchmarks.quality
+
 check: format lint types test ## format, lint, types, import contracts, tests
 
 format: $(STAMP)
@@ -52,6 +55,6 @@ up: $(STAMP) ## start Prefect, MLflow and a worker on 127.0.0.1
 down: $(STAMP) ## end them
 	@$(BIN)/marquee down --home $(HOME_DIR)
 
-clean: ## remove .venv and caches; what runs wrote (.marquee) stays
+clean: ## remove .venv and caches; what runs wrote (.marquee, .bench) stays
 	rm -rf $(VENV) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import threading
 import time
 from datetime import date
@@ -40,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(error)
         return 1
     if names:
-        print(f"{time.monotonic() - began:,.0f} s in all")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+        processor = sum(each.ru_utime + each.ru_stime for each in used)
+        print(f"{time.monotonic() - began:,.0f} s in all, {processor:,.0f} s of processor time")
     write_page(results.load_all(), ROOT)
     return 0
 
