@@ -76,6 +76,7 @@ class Guardrails:
         self.config = config
         self.titles = titles
         self.seed = seed
+        self._compared: dict[tuple[int, int], Interval] = {}  # by identity: the same pair is asked for again and again
         self._closed = {family: e for family, e in candidates.items() if family in CLOSED_FORM}
         strongest = max(self._closed, key=lambda family: self._closed[family].metrics[config.metric])
         self._reference = champion or self._closed[strongest]
@@ -83,8 +84,10 @@ class Guardrails:
 
     def compare(self, a: Evaluation, b: Evaluation) -> Interval:
         """The gate's metric, a less b, paired on users."""
-        name = self.config.metric
-        return self._bootstrap(a.per_user[name], b.per_user[name])
+        pair, name = (id(a), id(b)), self.config.metric
+        if pair not in self._compared:
+            self._compared[pair] = self._bootstrap(a.per_user[name], b.per_user[name])
+        return self._compared[pair]
 
     def check(self, family: str) -> Iterator[Guardrail]:
         """All that is asked of a candidate."""
