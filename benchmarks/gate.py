@@ -162,7 +162,7 @@ def main() -> None:
     leaking.add_argument("--networks", action="store_true", help="the autoencoder too: four trainings")
     erring = commands.add_parser("rates")
     erring.add_argument("--nights", type=int, default=400)
-    erring.add_argument("--users", type=int, nargs="+", default=[250, 907, 6_000])
+    erring.add_argument("--users", type=int, nargs="+", default=[250, 900])
     for command in (leaking, erring):
         command.add_argument("--home", type=Path, default=Path(".marquee"))
     given = parser.parse_args()
