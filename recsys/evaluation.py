@@ -26,8 +26,8 @@ from recsys.scoring import Scorer
 from recsys.topk import NO_ITEM, mask_seen, top_k
 
 KS = (10, 20, 100)
-BLOCK_SCORES = 1 << 24
-"""Scores of a block of users, by default: 64 MB, of which a few copies are made."""
+BLOCK_SCORES = 1 << 22
+"""Scores of a block of users, by default: 16 MB, of which a few copies are made."""
 RAW = 10
 """Length of the lists, before seen titles are left out, by which a collapsed model is known."""
 
@@ -132,7 +132,7 @@ def evaluate(
         histories: what is known of the users. All that is in them counts as seen and is not listed.
         targets: same users, what should be listed. A target that was seen can't be listed, and counts as missed.
         ks: cut-offs.
-        block_size: users scored at a time; None: as many as 64 MB of scores hold, at most 512.
+        block_size: users scored at a time; None: as many as 16 MB of scores hold, at most 512.
         candidates: [n_items] titles that may be listed; None: all.
         cold: [n_items] titles that count as cold; None: those without interactions in ``histories``.
 

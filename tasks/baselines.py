@@ -112,7 +112,9 @@ def fit_rival(run: Run, split: ArtefactRef, rival: NamedFamily, budget: int | No
 def baselines_of(
     run: Run, split: ArtefactRef, rivals: Mapping[str, ArtefactRef], budget: int | None = None
 ) -> ArtefactRef:
-    """Rivals of ours, fitted one by one, put together as :func:`fit_baselines` makes them: byte for byte the same.
+    """Rivals of ours, fitted one by one, put together as :func:`fit_baselines` makes them.
+
+    On as many threads the bytes are the same.
 
     Args:
         run: the run.

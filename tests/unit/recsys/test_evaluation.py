@@ -18,7 +18,7 @@ from recsys.data.ids import IdMap
 from recsys.errors import ArtefactError, TrainingError
 from recsys.evaluation import Evaluation, activity_groups, evaluate
 from recsys.histories import Histories
-from recsys.metrics import gini, largest_share_of_one_list
+from recsys.metrics import gini, largest_share_of_one_list, recall_by_user, relevance, target_places
 
 
 @dataclass
@@ -246,3 +246,33 @@ def test_against_ranx(tmp_path):
     figures = json.loads(answer.stdout)
     for theirs, mine in names.items():
         assert result.metrics[mine] == pytest.approx(figures[theirs], abs=1e-6), mine
+
+
+def test_places_of_targets_in_lists(monkeypatch):
+    """Against looking each one up; whatever is compared at a time."""
+    rng = np.random.default_rng(0)
+    top = np.stack([rng.permutation(30)[:8] for _ in range(12)]).astype(np.int32)
+    top[3, 5:] = -1
+    rows, items = np.repeat(np.arange(12), 6).astype(np.int32), rng.integers(0, 30, 72).astype(np.int32)
+    expected = [list(top[row]).index(item) if item in top[row] else 8 for row, item in zip(rows, items, strict=True)]
+    assert target_places(top, rows, items).tolist() == expected
+    monkeypatch.setattr("recsys.metrics._TARGETS", 5)
+    assert target_places(top, rows, items).tolist() == expected
+    hits = relevance(top, rows, items)
+    assert hits.tolist() == [[entry in items[rows == row] for entry in top[row]] for row in range(12)]
+
+
+def test_figures_do_not_depend_on_how_much_is_counted_at_a_time(monkeypatch):
+    whole, _ = _random_evaluation(seed=5)
+    monkeypatch.setattr("recsys.metrics._TARGETS", 7)
+    monkeypatch.setattr("recsys.evaluation.BLOCK_SCORES", 1000)
+    pieces, _ = _random_evaluation(seed=5)
+    assert pieces.metrics == whole.metrics
+    np.testing.assert_array_equal(pieces.top, whole.top)
+
+
+def test_recall_by_user():
+    found = np.array([True, False, True, True])
+    recall = recall_by_user(found, np.array([0, 0, 2, 2]), 3)
+    assert recall[[0, 2]].tolist() == [0.5, 1.0]
+    assert np.isnan(recall[1])
