@@ -37,3 +37,8 @@ class Bags:
         """-Σ log softmax of each user's titles, [n_users]."""
         chosen = logits.log_softmax(dim=1)[self.users, self.items]
         return -torch.zeros_like(self.lengths).index_add(0, self.users, chosen)
+
+
+def batch_size(liked: Histories) -> int:
+    """Users a batch of an autoencoder: the papers' 500 where there are many, about ten batches where there are few."""
+    return int(np.clip(liked.n_users // 10, 32, 500))

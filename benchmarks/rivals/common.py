@@ -77,6 +77,8 @@ class NeuralScorer:
 
     def scores(self, histories: Histories) -> Floats:
         """Scores [n_users, n_items]; users who liked nothing that is covered get the popularity."""
+        if not len(self.item_nums):
+            return np.tile(self.popularity, (histories.n_users, 1))
         scores = np.empty((histories.n_users, self.n_items), np.float32)
         self.network.eval()
         for start, block in compact(histories.positives(), self.item_nums).blocks(_BLOCK):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rivals.bags import Bags
+from benchmarks.rivals.bags import Bags, batch_size
 from benchmarks.rivals.common import NeuralScorer, RivalNetwork, batches_of_users, neural_family
 from recsys.histories import Histories
 
@@ -75,11 +75,6 @@ class MultVae(RivalNetwork):
     def logits(self, liked: Histories) -> Tensor:
         """The decoded mean."""
         return self.decode(self.encode(Bags(liked), 0.0)[0])
-
-
-def batch_size(liked: Histories) -> int:
-    """The paper's 500 users where there are many, about ten batches where there are few."""
-    return int(np.clip(liked.n_users // 10, 32, 500))
 
 
 class MultVaeScorer(NeuralScorer):

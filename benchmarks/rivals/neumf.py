@@ -76,10 +76,8 @@ class NeuMf(RivalNetwork):
 
     def pairs(self, users: Tensor, titles: Tensor) -> Tensor:
         """Logits of users' and titles' vectors [..., 5 factors], [...]; leading dimensions broadcast."""
-        of_user, of_title = (
-            self.first.weight[:, part] for part in (slice(4 * self.factors), slice(4 * self.factors, None))
-        )
         f = self.factors
+        of_user, of_title = self.first.weight.chunk(2, dim=1)  # a layer over both vectors, side by side
         hidden = F.linear(users[..., f:], of_user, self.first.bias) + F.linear(titles[..., f:], of_title)
         joined = torch.cat([users[..., :f] * titles[..., :f], self.layers(hidden)], dim=-1)
         logits: Tensor = self.last(joined).squeeze(-1)
@@ -88,7 +86,7 @@ class NeuMf(RivalNetwork):
     def logits(self, liked: Histories) -> Tensor:
         """Every user with every title."""
         users = Bags(liked).sums(self.liked)
-        return torch.cat([self.pairs(part[:, None], self.titles) for part in users.split(_SCORED)])
+        return torch.cat([self.pairs(part[:, None], self.titles) for part in torch.split(users, _SCORED)])
 
 
 def users_per_batch(liked: Histories) -> int:

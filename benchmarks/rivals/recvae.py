@@ -3,7 +3,8 @@
 Shenbin, Alekseev, Tutubalina, Malykh, Nikolenko, "RecVAE: a new variational autoencoder for top-N recommendations with
 implicit feedback", WSDM 2020. As there: a densely connected encoder of five swish layers with layer normalisation, a
 linear decoder, the prior a mixture of N(0, 1), the last epoch's posterior and a wide Gaussian (3/20, 3/4, 1/10), KL
-weighted by γ times the user's titles, three passes that teach the encoder (dropout .5) to one of the decoder (no dropout). Adam 5e-4. An epoch here is the four passes together.
+weighted by γ times the user's titles, three passes that teach the encoder (dropout .5) to one of the decoder (no
+dropout), Adam 5e-4. An epoch here is the four passes together. Batches shrink with the data, as Mult-VAE's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.rivals.bags import Bags
+from benchmarks.rivals.bags import Bags, batch_size
 from benchmarks.rivals.common import NeuralScorer, RivalNetwork, batches_of_users, neural_family
 from recsys.histories import Histories
 
@@ -31,7 +32,7 @@ class Encoder(nn.Module):
 
     def __init__(self, n_titles: int, hidden_size: int, embedding_size: int) -> None:
         super().__init__()
-        bound = n_titles**-0.5  # as of a linear layer
+        bound = max(1, n_titles) ** -0.5  # as of a linear layer
         self.first = nn.Parameter(torch.empty(n_titles, hidden_size).uniform_(-bound, bound))
         self.first_bias = nn.Parameter(torch.zeros(hidden_size))
         self.layers = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(_LAYERS - 1))
@@ -119,11 +120,6 @@ class RecVae(RivalNetwork):
 def log_normal(value: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Log-density of a normal distribution."""
     return -0.5 * (log_variance + math.log(2 * math.pi) + (value - mean).square() / log_variance.exp())
-
-
-def batch_size(liked: Histories) -> int:
-    """The paper's 500 users where there are many, about ten batches where there are few."""
-    return int(np.clip(liked.n_users // 10, 32, 500))
 
 
 class RecVaeScorer(NeuralScorer):

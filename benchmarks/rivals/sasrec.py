@@ -49,7 +49,8 @@ class Block(nn.Module):
         return out
 
     def _by_head(self, values: Tensor) -> Tensor:
-        return values.unflatten(2, (self.heads, -1)).transpose(1, 2)  # [n, heads, length, size / heads]
+        n, length, size = values.shape
+        return values.view(n, length, self.heads, size // self.heads).transpose(1, 2)  # [n, heads, length, size/heads]
 
 
 class SasRec(RivalNetwork):

@@ -32,7 +32,7 @@ def newest(liked: Histories, length: int) -> tuple[Tensor, Tensor]:
 
 
 def pieces(liked: Histories, length: int, rng: np.random.Generator) -> Longs:
-    """Every user's row cut into pieces of ``length`` inputs and the next title each, at a random place: [n, length + 1].
+    """Every row cut at a random place into pieces of ``length`` inputs and the title after: [n, length + 1].
 
     So that long rows teach whole, not by their newest titles alone. Short pieces are padded with -1; consecutive
     pieces share one title, a target of the first and an input of the second.
