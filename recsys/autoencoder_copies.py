@@ -1,4 +1,8 @@
-"""The copies of the user autoencoder that a night needs, each warm-started from the one before.
+"""The copies of the user autoencoders that a night needs, each warm-started from the one before.
+
+Where there is order, two are trained: one that is taught what comes next, and one that finds what was held out and
+reads no order at all. What finds more of the validation window is the user autoencoder; the other is its companion, a
+tower beside it: how much order says differs more from service to service than anything else that could be searched.
 
 ``train`` is fitted on the train window, with early stopping on validation; ``fit`` on train and validation; the
 serving copy on everything. One space of vectors for all: what a second stage learned on the first copy holds for the
@@ -9,6 +13,7 @@ PyTorch is imported when they run, so that the parent, which only names them, st
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +29,12 @@ if TYPE_CHECKING:
     from recsys.models.autoencoder_training import AutoencoderSettings, AutoencoderTraining
 
 CHECKPOINT_SECONDS = 5.0
-TRAIN, FIT, SERVING = "train", "fit", "serving"
+TRAIN, FIT, SERVING, COMPANION = "train", "fit", "serving", "companion"
+TOWER, COMPANION_TOWER = "user_autoencoder", "companion_autoencoder"
+NOT_MODEL = shutil.ignore_patterns("training.json", "checkpoint")
+"""What lies beside a copy's model while it is made."""
 _REPORT = "training.json"
+_ORDERED, _UNORDERED = "ordered", "unordered"
 
 
 def fit_copies(
@@ -40,6 +49,8 @@ def fit_copies(
     tracker: Tracker,
 ) -> dict[str, Any]:
     """Make the copies ``train`` and ``fit`` in ``folder``, and ``autoencoder.json``: settings, epochs, curves.
+
+    The companion's, where there is one, lie in ``folder/companion``, and its settings and curves under ``companion``.
 
     Args:
         split_folder: holds a :class:`recsys.data.split.Split`.
@@ -57,30 +68,58 @@ def fit_copies(
     Raises:
         TrainingError: see :func:`recsys.models.autoencoder_training.train_user_autoencoder`.
     """
+    split = Split.load(split_folder)
+    options: dict[str, Any] = {"device": device, "precision": precision, "seed": seed, "identity": identity}
+    reports: dict[str, dict[str, Any]] = {}
+    done = 0
+    for name in _variants(split, config):
+        heard = ContinuedTracker(tracker, done) if done else tracker
+        reports[name] = _two_copies(split, name, folder / name, config, heard, options)
+        done += sum(len(reports[name][copy]["curve"]) for copy in (TRAIN, FIT))
+    chosen = max(reports, key=lambda name: _best(reports[name]))
+    for name in reports:
+        for copy in (TRAIN, FIT):
+            place = folder / copy if name == chosen else folder / COMPANION / copy
+            shutil.copytree(folder / name / copy, place, ignore=NOT_MODEL, dirs_exist_ok=True)
+    companion = next((report for name, report in reports.items() if name != chosen), None)
+    report = {**reports[chosen], COMPANION: companion}
+    write_text(folder / "autoencoder.json", json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def _variants(split: Split, config: AutoencoderConfig) -> tuple[str, ...]:
+    if not split.interactions.ordered:
+        return (_UNORDERED,)
+    return (_ORDERED, _UNORDERED) if config.companion else (_ORDERED,)
+
+
+def _two_copies(
+    split: Split, variant: str, folder: Path, config: AutoencoderConfig, tracker: Tracker, options: dict[str, Any]
+) -> dict[str, Any]:
     from recsys.models.autoencoder_training import refit_settings
 
-    split = Split.load(split_folder)
-    settings = _resolve(config, split.train)
-    options: dict[str, Any] = {"device": device, "precision": precision, "seed": seed, "identity": identity}
-    first = _copy(
-        folder / TRAIN,
-        split.train,
-        settings,
-        tracker,
-        validation=(split.known(VALIDATION), split.targets(VALIDATION)),
-        **options,
-    )
+    train, fit, known = (_seen_by(variant, part) for part in (split.train, split.fit, split.known(VALIDATION)))
+    settings = _resolve(config, train)
+    first = _copy(folder / TRAIN, train, settings, tracker, validation=(known, split.targets(VALIDATION)), **options)
     second = _copy(
         folder / FIT,
-        split.fit,
+        fit,
         refit_settings(settings, first["best_epoch"]),
         ContinuedTracker(tracker, len(first["curve"])),
         warm_start=folder / TRAIN,
         **options,
     )
-    report = {"settings": asdict(settings), TRAIN: first, FIT: second}
-    write_text(folder / "autoencoder.json", json.dumps(report, indent=1) + "\n")
-    return report
+    return {"variant": variant, "settings": asdict(settings), TRAIN: first, FIT: second}
+
+
+def _seen_by(variant: str, histories: Histories) -> Histories:
+    return histories.unordered() if variant == _UNORDERED and histories.ordered else histories
+
+
+def _best(report: dict[str, Any]) -> float:
+    """NDCG@10 on validation of the epoch that was kept; 0 without validation."""
+    first = report[TRAIN]
+    return float(first["curve"][first["best_epoch"] - 1].get("ndcg_at_10", 0.0))
 
 
 def refit_copy(
@@ -93,8 +132,10 @@ def refit_copy(
     precision: Precision,
     seed: int,
     tracker: Tracker,
-) -> dict[str, Any]:
-    """Make the serving copy in ``folder/serving``: on all interactions, warm-started from the copy ``fit``.
+) -> None:
+    """Make the serving copies: on all interactions, warm-started from the copies ``fit``.
+
+    They are in ``folder/serving/user_autoencoder`` and, if there is a companion, ``…/companion_autoencoder``.
 
     Args:
         split_folder: holds the split.
@@ -108,19 +149,26 @@ def refit_copy(
     """
     from recsys.models.autoencoder_training import AutoencoderSettings, refit_settings
 
+    interactions = Split.load(split_folder).interactions
     report = json.loads((copies / "autoencoder.json").read_text())
-    settings = refit_settings(AutoencoderSettings(**report["settings"]), report[TRAIN]["best_epoch"])
-    return _copy(
-        folder / SERVING,
-        Split.load(split_folder).interactions,
-        settings,
-        tracker,
-        warm_start=copies / FIT,
-        identity=identity,
-        device=device,
-        precision=precision,
-        seed=seed,
-    )
+    jobs = [(report, copies / FIT, folder / SERVING / TOWER)]
+    if report[COMPANION]:
+        jobs.append((report[COMPANION], copies / COMPANION / FIT, folder / SERVING / COMPANION_TOWER))
+    done = 0
+    for made, start, place in jobs:
+        settings = refit_settings(AutoencoderSettings(**made["settings"]), made[TRAIN]["best_epoch"])
+        copy = _copy(
+            place,
+            _seen_by(made["variant"], interactions),
+            settings,
+            ContinuedTracker(tracker, done),
+            warm_start=start,
+            identity=identity,
+            device=device,
+            precision=precision,
+            seed=seed,
+        )
+        done += len(copy["curve"])
 
 
 def _resolve(config: AutoencoderConfig, histories: Histories) -> AutoencoderSettings:

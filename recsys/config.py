@@ -111,6 +111,9 @@ class AutoencoderConfig(Section):
     """Epochs without a better validation NDCG before stopping (None: a quarter of the epochs)."""
     sequence_channel: bool = True
     """Add one transformer layer over the last 50 titles to the encoder (only where there is order)."""
+    companion: bool = True
+    """Where there is order, train a second one that ignores it: what finds more of the validation window is the user
+    autoencoder, the other a tower beside it."""
 
 
 class ContentConfig(Section):

@@ -18,6 +18,7 @@ FAMILIES: dict[str, str] = {
     "ease_recency": "recsys.models.linear:Ease",
     "order_ridge": "recsys.models.linear:OrderAwareRidge",
     "user_autoencoder": "recsys.models.user_autoencoder:UserAutoencoder",
+    "companion_autoencoder": "recsys.models.user_autoencoder:UserAutoencoder",
     "content_cnn": "recsys.models.content_cnn:ContentCnn",
     "blend": "recsys.first_stage:Blend",
     "ncf": "recsys.two_stage:TwoStage",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys.artefacts import write_text
+from recsys.autoencoder_copies import COMPANION, COMPANION_TOWER, TOWER
 from recsys.config import NcfConfig
 from recsys.data.split import TEST, VALIDATION, Split
 from recsys.devices import Precision
@@ -36,7 +37,7 @@ class Parts:
     """Where the towers of a night lie."""
 
     autoencoder: Path
-    """Holds the copies ``train`` and ``fit``."""
+    """Holds the copies ``train`` and ``fit``, and the companion's in ``companion/``, where there is one."""
     content: Path
     """Holds the copy ``final``: it knows the train window only, so it is the same for every copy."""
     baselines: Path
@@ -44,8 +45,9 @@ class Parts:
 
     def folders(self, copy: str) -> dict[str, Path]:
         """Where each tower lies, fitted on train (``train``) or on train and validation (``fit``)."""
+        encoders = {TOWER: self.autoencoder / copy, COMPANION_TOWER: self.autoencoder / COMPANION / copy}
         return {
-            "user_autoencoder": self.autoencoder / copy,
+            **{name: folder for name, folder in encoders.items() if folder.is_dir()},
             "content_cnn": self.content / "final",
             **{name: self.baselines / name / copy for name in self.closed_form},
         }
@@ -105,7 +107,7 @@ def fit_ncf(
 def refit_ncf(
     split_folder: Path,
     parts: Parts,
-    autoencoder: Path,
+    autoencoders: Path,
     folder: Path,
     config: NcfConfig,
     *,
@@ -121,7 +123,7 @@ def refit_ncf(
     Args:
         split_folder: holds the split; every interaction of it is read.
         parts: the towers of :func:`fit_ncf`.
-        autoencoder: the autoencoder's serving copy.
+        autoencoders: holds the autoencoders' serving copies, each under its name as a tower.
         folder: where to.
         config: hyper-parameters.
         max_items: most titles of the dense closed-form towers.
@@ -141,12 +143,10 @@ def refit_ncf(
         name: fit_family(name, chosen_params(parts.baselines, name), everything, max_items=max_items, seed=seed)
         for name in parts.closed_form
     }
-    towers |= {
-        "user_autoencoder": load_scorer("user_autoencoder", autoencoder),
-        "content_cnn": load_scorer("content_cnn", parts.content / "final"),
-    }
+    saved = {name: autoencoders / name for name in (TOWER, COMPANION_TOWER) if (autoencoders / name).is_dir()}
+    saved |= {"content_cnn": parts.content / "final"}
+    towers |= {name: load_scorer(name, place) for name, place in saved.items()}
     ordered = {name: towers[name] for name in learned.copy.blend.towers}
-    saved = {"user_autoencoder": autoencoder, "content_cnn": parts.content / "final"}
     learned.over(ordered, everything, split.titles).save(folder / SERVING, saved)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import task
 
 from recsys.artefacts import ArtefactRef, digest_of, read_manifest, verify
-from recsys.autoencoder_copies import FIT, SERVING, TRAIN, fit_copies, refit_copy
+from recsys.autoencoder_copies import COMPANION, FIT, NOT_MODEL, SERVING, TRAIN, fit_copies, refit_copy
 from recsys.devices import Assignment, assign, turn
 from recsys.tracker import Tracker
 from recsys.workers import ChildResult, run_in_child
@@ -27,6 +27,8 @@ TRAINERS_AT_ONCE = 2
 def train_autoencoder(run: Run, split: ArtefactRef) -> ArtefactRef:
     """Train the user autoencoder: ``train/``, ``fit/`` (see recsys.autoencoder_copies) and ``autoencoder.json``.
 
+    Where there is order there are two of them: the companion's copies lie in ``companion/``.
+
     Raises:
         TrainingError: it diverged, had nothing to learn from, or its process was killed.
         ArtefactError: the split is missing or damaged.
@@ -41,8 +43,9 @@ def train_autoencoder(run: Run, split: ArtefactRef) -> ArtefactRef:
             result = _train(run, split, work, EventTracker(KIND))
             record.peak_rss_bytes = result.peak_rss_bytes
             with run.store.create(KIND, parents, configuration, seed=run.config.seed) as (draft, found):
-                for name in (TRAIN, FIT):
-                    shutil.copytree(work / name, draft.path / name, ignore=shutil.ignore_patterns("training.json"))
+                for name in (TRAIN, FIT, COMPANION):
+                    if (work / name).is_dir():
+                        shutil.copytree(work / name, draft.path / name)
                 shutil.copy(work / REPORT, draft.path / REPORT)
                 draft.rows["interactions"] = read_manifest(split).rows["interactions"]
                 draft.summary.update(_summary(result.value), cost=result.cost)
@@ -82,13 +85,13 @@ def _train(run: Run, split: ArtefactRef, work: Path, tracker: Tracker) -> ChildR
 
 
 def refit_autoencoder(run: Run, split: ArtefactRef, autoencoder: ArtefactRef, folder: Path, tracker: Tracker) -> None:
-    """Make the serving copy in ``folder``: fitted on every interaction, warm-started, in a process of its own.
+    """Make the serving copies: fitted on every interaction, warm-started, in a process of its own.
 
     Args:
         run: the night.
         split: whose interactions are all used.
         autoencoder: the artefact whose copy ``fit`` it begins from.
-        folder: where the model is saved.
+        folder: where the models are saved, each under its name as a tower.
         tracker: hears the epochs.
 
     Raises:
@@ -114,9 +117,7 @@ def refit_autoencoder(run: Run, split: ArtefactRef, autoencoder: ArtefactRef, fo
             tracker=tracker,
             log=_log(run),
         )
-    shutil.copytree(
-        work / SERVING, folder, ignore=shutil.ignore_patterns("training.json", "checkpoint"), dirs_exist_ok=True
-    )
+    shutil.copytree(work / SERVING, folder, ignore=NOT_MODEL, dirs_exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -136,6 +137,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
     first = report[TRAIN]
     best = first["curve"][first["best_epoch"] - 1]
     return {
+        "variant": report["variant"],
         "settings": report["settings"],
         "epochs": first["epochs"],
         "best_epoch": first["best_epoch"],

@@ -68,7 +68,7 @@ def serve_ncf(
     run: Run,
     split: ArtefactRef,
     towers: tuple[ArtefactRef, ArtefactRef, ArtefactRef],
-    autoencoder_copy: Path,
+    autoencoder_copies: Path,
     folder: Path,
     tracker: Tracker,
 ) -> None:
@@ -78,7 +78,7 @@ def serve_ncf(
         run: the night.
         split: whose interactions are all used.
         towers: the artefacts of autoencoder, content CNN and baselines.
-        autoencoder_copy: where the autoencoder's serving copy lies.
+        autoencoder_copies: where the autoencoders' serving copies lie, each under its name as a tower.
         folder: where the model is saved.
         tracker: hears the epochs.
 
@@ -92,7 +92,7 @@ def serve_ncf(
             refit_ncf,
             Path(split.path),
             _parts(*towers),
-            autoencoder_copy,
+            autoencoder_copies,
             work,
             run.config.ncf,
             max_items=run.config.baselines.max_items,

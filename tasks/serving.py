@@ -27,17 +27,17 @@ def serving_copy(run: Run, trained: Trained, split: Split, family: str, tracker:
         return fit_family(family, params, split.interactions, max_items=most, seed=run.config.seed)
     assert trained.autoencoder is not None
     folder = run.home / "checkpoints" / "serving" / trained.autoencoder.digest
-    encoder = folder / AUTOENCODER
-    if not encoder.is_dir():
-        unfinished = encoder.with_suffix(".tmp")
+    encoders = folder / "autoencoders"
+    if not encoders.is_dir():
+        unfinished = encoders.with_suffix(".tmp")
         refit_autoencoder(run, trained.split, trained.autoencoder, unfinished, tracker)
-        unfinished.rename(encoder)
+        unfinished.rename(encoders)
     if family == AUTOENCODER:
-        return load_scorer(family, encoder)
+        return load_scorer(family, encoders / AUTOENCODER)
     assert trained.content is not None
     assert trained.baselines is not None
     towers = (trained.autoencoder, trained.content, trained.baselines)
-    serve_ncf(run, trained.split, towers, encoder, folder / NCF, tracker)
+    serve_ncf(run, trained.split, towers, encoders, folder / NCF, tracker)
     return load_scorer(family, folder / NCF)
 
 
