@@ -228,7 +228,7 @@ class GateConfig(Section):
     max_title_loss: float = Field(default=0.65, ge=0)
     """Most relative loss of recall@20 against the champion on the less-watched half: titles beyond the most popular
     ones that together have half of all interactions (where the loss is more than noise)."""
-    max_gain: float = Field(default=0.3, gt=0)
+    max_gain: float = Field(default=0.4, gt=0)
     """A candidate this much better (relative) than the champion and every closed-form model is refused for a look: it
     smells of a leak of the test window."""
 
