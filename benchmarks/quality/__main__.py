@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         home=asked.home.resolve(),
         given=Path(os.environ.get("MARQUEE_TEST_DATA", ROOT.parent / "shared" / "data")).resolve(),
         downloads=(ROOT / ".marquee" / "downloads"),
+        budget=asked.budget,
         slots=threading.Semaphore(asked.slots or available_cores()),
     )
     names = [name for name in asked.sections or SECTIONS if name != "render"]
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", default=[], choices=list(DATASETS), help="only this dataset")
     parser.add_argument("--home", type=Path, default=ROOT / ".bench", help="where trainings are kept (.bench)")
     parser.add_argument("--slots", type=int, help="heavy steps at a time (default: one per core)")
+    parser.add_argument("--budget", type=int, help="most settings tried of each neural rival (default: six)")
     return parser
 
 

@@ -64,6 +64,8 @@ class Bench:
     """Downloads of ordinary nights, used where they are there."""
     slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
     """Heavy steps at a time."""
+    budget: int | None = None
+    """Most settings tried of a rival that trains with early stopping; None: as the ring does."""
     base: Config = field(default_factory=Config)
     """The models' configuration: as it is by default."""
     say: Callable[[str], None] = print
@@ -189,7 +191,7 @@ class Bench:
         """One rival, tuned and fitted: ours by name, others as ``module:attribute``."""
         run, rival = self.training_run("rivals", name, split), resolve(spec)
         with self.alone(f"{spec} {split.digest}"), self.slot(f"{name}: {rival.name}"):
-            return fit_rival(run, split, rival)
+            return fit_rival(run, split, rival, self.budget if rival.family.validated else None)
 
     def training_run(self, what: str, name: str, split: ArtefactRef) -> Run:
         """A run for one kind of training on one split."""
