@@ -42,8 +42,8 @@ SCHEMA_VERSIONS: dict[str, int] = {
     "ncf": 2,
     "evaluation": 2,
     "ring": 1,
-    "model": 1,
-    "recommendations": 1,
+    "model": 2,
+    "recommendations": 2,
 }
 """Raise a kind's number when the code that makes it would make something else."""
 

@@ -37,11 +37,13 @@ from recsys.errors import ArtefactError
 from recsys.fallback import Fallback, genre_matrix, popularity_now
 from recsys.histories import Floats, Histories
 from recsys.privacy import hashed
-from recsys.recommend import recommend
+from recsys.recommend import recommend, unwatched
 from recsys.scoring import Scorer
 from recsys.topk import NO_ITEM
 
 BUNDLE_SCHEMA = 1
+TEXT_READERS = frozenset({"ncf", "blend"})
+"""Families that know titles from their text, before anybody has watched them."""
 USER = "user"
 """The column of hashed user names in ``per_user.parquet``."""
 
@@ -98,6 +100,8 @@ class BundleInfo(BaseModel):
     """Against the baselines and the champion of that night."""
     min_history: int = 1
     """Users with fewer positive interactions get popular titles."""
+    new_titles: float = 0.0
+    """Least share of a list's places that goes to titles that nobody has watched."""
     blocked: tuple[str, ...] = ()
     """item_ids that it never lists."""
     region: str | None = None
@@ -298,6 +302,11 @@ class Bundle:
         scorer = self.measured if copy == "measured" else self.serving
         return scorer if items == self.items else TranslatedScorer(scorer, self.items, items)
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model knows titles that nobody has watched, from their text."""
+        return self.info.family in TEXT_READERS
+
     def answer_users(self, user_ids: Sequence[str | None], n: int) -> list[Answer]:
         """The n best unseen titles of users by id; popular titles for those it does not know."""
         numbers = self.users.numbers(pa.array(list(user_ids), pa.string()), missing="mark")
@@ -326,7 +335,16 @@ class Bundle:
         info = self.info
         listable = eligible(self.titles, info.run_date, blocked=info.blocked, region=info.region)
         answers = []
-        lists = recommend(self.serving, histories, self._fallback, n=n, listable=listable, min_history=info.min_history)
+        lists = recommend(
+            self.serving,
+            histories,
+            self._fallback,
+            n=n,
+            listable=listable,
+            min_history=info.min_history,
+            new=unwatched(self.histories) if self.reads_text else None,
+            new_share=info.new_titles,
+        )
         for block in lists:
             for items, scores, popular in zip(block.items, block.scores, block.fallback, strict=True):
                 filled = items != NO_ITEM

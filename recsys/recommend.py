@@ -60,6 +60,8 @@ def recommend(
     n: int,
     listable: Bools,
     min_history: int = 1,
+    new: Bools | None = None,
+    new_share: float = 0.0,
     block_size: int = 512,
 ) -> Iterator[Lists]:
     """The n best unseen, listable titles of every user, in blocks of users.
@@ -71,6 +73,8 @@ def recommend(
         n: length of the lists.
         listable: [n_items] titles that may be shown.
         min_history: least positive interactions for the model to be asked.
+        new: [n_items] titles that nobody has watched yet; None: there are none, or the model knows nothing of them.
+        new_share: least share of a list's places (rounded down) that new titles have, see :func:`with_new_titles`.
         block_size: users at a time; memory is block_size × n_items × 4 bytes.
 
     Raises:
@@ -89,7 +93,43 @@ def recommend(
         mask_seen(scores, block)
         scores[:, ~listable] = -np.inf
         items, values = top_k(scores, n)
+        if new is not None and int(n * new_share):
+            items, values = with_new_titles(scores, items, values, new & listable, int(n * new_share))
         yield Lists(first, items, values, few, block)
+
+
+def with_new_titles(scores: Floats, items: Ints, values: Floats, new: Bools, places: int) -> tuple[Ints, Floats]:
+    """Give the last places of each list to the best new titles, where it has fewer of them.
+
+    What nobody has watched can only be found out by showing it: by merit alone a ranker that learned from what was
+    watched never would.
+
+    Args:
+        scores: [n_users, n_items]; -inf marks titles that may not be listed.
+        items: [n_users, n] the lists, best first, NO_ITEM at the end.
+        values: [n_users, n] their scores.
+        new: [n_items]
+        places: least new titles of a list, if there are so many.
+
+    Returns:
+        lists and scores of the same shapes, best first.
+    """
+    candidates = np.flatnonzero(new)
+    held = new[items] & (items != NO_ITEM)
+    best, best_values = top_k(scores[:, candidates], places)  # those that are listed already come first
+    rows, order = np.nonzero((best != NO_ITEM) & (np.arange(places) >= held.sum(axis=1, keepdims=True)))
+    old_from_end = np.cumsum((~held)[:, ::-1], axis=1)[:, ::-1]  # 1 is the last title that is not new
+    wanted = order - held.sum(axis=1)[rows] + 1
+    slots = np.argmax((old_from_end[rows] == wanted[:, None]) & ~held[rows], axis=1)
+    items, values = items.copy(), values.copy()
+    items[rows, slots], values[rows, slots] = candidates[best[rows, order]], best_values[rows, order]
+    by_score = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(items, by_score, axis=1), np.take_along_axis(values, by_score, axis=1)
+
+
+def unwatched(histories: Histories) -> Bools:
+    """[n_items] titles that are in nobody's history."""
+    return np.asarray(np.bincount(histories.item_nums, minlength=histories.n_items) == 0)
 
 
 def write_recommendations(

@@ -26,7 +26,7 @@ from recsys.publish.audit import audit
 from recsys.publish.files import FileSink, Pointer
 from recsys.reasons import Reasons
 from recsys.recommend import recommend as best_unseen
-from recsys.recommend import write_recommendations, write_similar
+from recsys.recommend import unwatched, write_recommendations, write_similar
 from tasks.events import RowsDone, emit
 from tasks.refit import SPACE_FILE
 from tasks.run import Run, stage
@@ -95,7 +95,7 @@ def audit_and_publish(run: Run, validated: ArtefactRef, lists: ArtefactRef) -> P
 
 def _configuration(run: Run, version: str) -> dict[str, Any]:
     export = run.config.export
-    shown = export.model_dump(include={"n", "similar", "min_history", "blocked", "region"})
+    shown = export.model_dump(include={"n", "similar", "min_history", "new_titles", "blocked", "region"})
     return {
         **shown,
         "positive_from": run.config.ratings.positive_from,
@@ -125,6 +125,8 @@ def _write(run: Run, data: ValidatedDataset, bundle: Bundle, version: str, draft
             n=export.n,
             listable=listable,
             min_history=export.min_history,
+            new=unwatched(histories) if bundle.reads_text else None,
+            new_share=export.new_titles,
             block_size=export.block_size,
         ),
         Reasons(titles, space),

@@ -69,7 +69,7 @@ class ModelIdentity:
 
 def model_identity(run: Run, trained: Trained, family: str, *, refitted: bool = True) -> ModelIdentity:
     """The identity that a model of tonight has, whether it exists or not."""
-    export = run.config.export.model_dump(include={"min_history", "blocked", "region"}, mode="json")
+    export = run.config.export.model_dump(include={"min_history", "new_titles", "blocked", "region"}, mode="json")
     configuration = {"family": family, "refitted": refitted, "seed": run.config.seed, **export}
     return ModelIdentity(trained.parents(family), configuration, refitted=refitted)
 
@@ -124,7 +124,7 @@ def _info(
         comparisons=tuple(_comparison(run, evaluation, name, figures) for name in rivals),
         licence=data.summary.get("licence"),
         citation=data.summary.get("citation"),
-        **run.config.export.model_dump(include={"min_history", "blocked", "region"}),
+        **run.config.export.model_dump(include={"min_history", "new_titles", "blocked", "region"}),
     )
 
 

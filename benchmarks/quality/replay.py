@@ -26,9 +26,11 @@ from benchmarks.quality.cold import HELD_BACK
 from benchmarks.quality.sources import fingerprint
 from recsys import columns
 from recsys.bootstrap import paired_bootstrap
+from recsys.config import ExportConfig
 from recsys.data.split import TEST, Split
 from recsys.families import load_scorer
 from recsys.histories import Bools, Floats, Histories, Ints
+from recsys.recommend import with_new_titles
 from recsys.topk import mask_seen, top_k
 from recsys.tracker import Tracker
 from tasks.trained import NCF
@@ -62,7 +64,8 @@ def _one(bench: Bench, name: str, draw: int, cut: float) -> Figures:
     identity = {
         "ncf": trained.ncf.digest,
         "draw": draw,
-        "code": fingerprint("recsys.families", "recsys.topk"),
+        "code": fingerprint("recsys.families", "recsys.topk", "recsys.recommend"),
+        "new_titles": ExportConfig().new_titles,
         "models": list(WORDS),
     }
     found = bench.measured(
@@ -94,7 +97,8 @@ def measure_lists(split_path: str, ncf: str, draw: int, *, tracker: Tracker) -> 
     scores = load_scorer(NCF, Path(ncf)).scores(known)
     listed = np.array(scores, np.float32)
     mask_seen(listed, known)
-    lists = top_k(listed, LENGTH)[0]
+    share = ExportConfig().new_titles
+    lists = with_new_titles(listed, *top_k(listed, LENGTH), new, int(LENGTH * share))[0]
     items = np.flatnonzero(new).astype(np.int32)
     orders = _orders(split, users, items, draw)
     goals = wanted.matrix().toarray() > 0

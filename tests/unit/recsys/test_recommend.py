@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recsys import columns
 from recsys.catalogue import display_names, eligible
@@ -12,9 +14,9 @@ from recsys.errors import PublicationError
 from recsys.fallback import Fallback, genre_matrix, list_matrix, popularity_now
 from recsys.histories import Histories
 from recsys.reasons import POPULAR_NOW, Reasons
-from recsys.recommend import recommend, write_parts, write_recommendations, write_similar
+from recsys.recommend import recommend, with_new_titles, write_parts, write_recommendations, write_similar
 from recsys.similar import behaviour_vectors, similar_blocks, title_space
-from recsys.topk import NO_ITEM
+from recsys.topk import NO_ITEM, top_k
 
 NIGHT = date(2026, 11, 24)
 
@@ -65,6 +67,43 @@ def test_users_with_little_history_get_popular_within_taste(titles):
     assert [bool(b.fallback[0]) for b in blocks] == [True, False, False, True]
     assert blocks[0].items[0].tolist() == [1, 2, 3]  # user 0 liked War: One first, then the popular Two
     assert blocks[3].items[0].tolist() == [3, 1, 0]  # user 3 liked Comedy
+
+
+def test_new_titles_have_their_places_and_those_that_merit_more_keep_theirs(titles):
+    histories = Histories.of_lists([[0], [1]], 8)
+    new = np.isin(np.arange(8), [2, 3, 7])
+    fallback = Fallback(np.zeros(8, np.float32), genre_matrix(titles_of(*[{}] * 8)))
+    options = {"listable": np.arange(8) != 7, "new": new}
+    (none,) = recommend(ByNumber(8), histories, fallback, n=3, new_share=0.3, **options)
+    assert none.items.tolist() == [[6, 5, 4], [6, 5, 4]]  # a third of three, rounded down
+    (one,) = recommend(ByNumber(8), histories, fallback, n=3, new_share=0.34, **options)
+    assert one.items.tolist() == [[6, 5, 3], [6, 5, 3]]
+    assert one.scores.tolist() == [[6.0, 5.0, 3.0]] * 2
+    (two,) = recommend(ByNumber(8), histories, fallback, n=4, new_share=0.5, **options)
+    assert two.items.tolist() == [[6, 5, 3, 2], [6, 5, 3, 2]]  # 3 was there by merit, 2 takes the last old one's place
+    (all_of_them,) = recommend(ByNumber(8), histories, fallback, n=7, new_share=1.0, **options)
+    assert all_of_them.items.tolist() == [[6, 5, 4, 3, 2, 1, NO_ITEM], [6, 5, 4, 3, 2, 0, NO_ITEM]]
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 12), places=st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_lists_with_new_titles_against_a_plain_loop(seed, n, places):
+    rng = np.random.default_rng(seed)
+    scores = rng.permuted(np.tile(np.arange(15, dtype=np.float32), (4, 1)), axis=1)
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    new, places = rng.random(15) < 0.4, min(n, places)
+    items, values = with_new_titles(scores, *top_k(scores, n), new, places)
+    for row, listed in enumerate(items.tolist()):
+        ranked = [i for i in np.argsort(-scores[row], kind="stable").tolist() if np.isfinite(scores[row, i])]
+        fresh = [i for i in ranked if new[i]]
+        chosen = set(ranked[:n])
+        for title in fresh[: max(places, 0)]:
+            if title not in chosen and sum(new[i] for i in chosen) < places:
+                chosen.remove(min((i for i in chosen if not new[i]), key=lambda i: scores[row, i]))
+                chosen.add(title)
+        expected = sorted(chosen, key=lambda i: -scores[row, i])
+        assert listed == expected + [NO_ITEM] * (n - len(expected))
+        assert values[row, : len(expected)].tolist() == [scores[row, i] for i in expected]
 
 
 def test_scores_that_are_not_finite_are_refused(titles):
