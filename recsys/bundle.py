@@ -32,6 +32,7 @@ from recsys import columns
 from recsys.artefacts import ArtefactRef, read_table, verify, write_table, write_text
 from recsys.catalogue import eligible
 from recsys.config import SplitStrategy
+from recsys.cooccurrence import counts
 from recsys.data.ids import MISSING, IdMap
 from recsys.errors import ArtefactError
 from recsys.fallback import Fallback, genre_matrix, popularity_now
@@ -295,7 +296,7 @@ class Bundle:
 
     @cached_property
     def _fallback(self) -> Fallback:
-        return Fallback(popularity_now(self.histories), genre_matrix(self.titles))
+        return Fallback(popularity_now(self.histories), genre_matrix(self.titles), counts(self.histories.positives()))
 
     def over(self, items: IdMap, copy: Copy = "measured") -> Scorer:
         """One of its copies over other titles' numbers (itself where they are the same)."""

@@ -240,8 +240,8 @@ class ExportConfig(Section):
     """Length of a user's list."""
     similar: int = Field(default=20, ge=0, le=1000)
     """Length of a title's list of similar titles."""
-    min_history: int = Field(default=1, ge=0)
-    """Users with fewer positive ratings get the fallback (popular within their taste, then popular)."""
+    min_history: int = Field(default=5, ge=0)
+    """Users with fewer positive ratings get lists that lean on popularity, the more the fewer there are."""
     new_titles: float = Field(default=0.05, ge=0, le=1)
     """Least share of a list's places (rounded down: 1 of 20) that goes to the most fitting titles that nobody has
     watched yet, where the serving model reads their text (0: only on merit)."""

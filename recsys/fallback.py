@@ -1,4 +1,4 @@
-"""Lists for users whom no model knows well enough: popular within their taste, then popular."""
+"""Lists for users whom no model knows well enough: the less of them is known, the more popularity counts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from recsys.histories import Floats, Histories
 
 RECENT_SHARE = 0.2
 """Share of the newest interactions that makes "now"."""
+PRIOR = 20.0
+"""Positive interactions that popularity counts for, beside what the model says of a user."""
 
 
 def popularity_now(histories: Histories) -> Floats:
@@ -42,17 +44,46 @@ def list_matrix(titles: pa.Table, *names: str) -> sparse.csr_matrix:
 
 
 class Fallback:
-    """Scores titles by popularity now; titles that share a genre with what the user liked come first."""
+    """Scores titles for users of whom little or nothing is known."""
 
-    def __init__(self, popularity: Floats, genres: sparse.csr_matrix) -> None:
+    def __init__(self, popularity: Floats, genres: sparse.csr_matrix, likes: Floats) -> None:
+        """Take what titles are like.
+
+        Args:
+            popularity: [n_items] how popular each is now.
+            genres: [n_items, n_genres]
+            likes: [n_items] positive interactions at all.
+        """
         order = np.lexsort((np.arange(len(popularity)), popularity))
         standing = np.empty(len(popularity), np.float32)
         standing[order] = np.arange(1, len(popularity) + 1, dtype=np.float32) / (len(popularity) + 1)
         self._standing = standing  # in (0, 1), higher is more popular
         self._genres = genres
+        self._prior = _zscores(np.log1p(likes)[None, :])
+
+    def leaning(self, scores: Floats, histories: Histories) -> Floats:
+        """A model's scores leaning on popularity: z-scores of both, n to :data:`PRIOR`, for n positive interactions.
+
+        With a rating or five, no model finds what popularity does (docs/benchmarks.md, new users); leaning on it, the
+        model is never much worse, and soon better.
+
+        Args:
+            scores: [n_users, n_items] of the model.
+            histories: of the same users.
+        """
+        liked = histories.positives().lengths[:, None]
+        share = (liked / (liked + PRIOR)).astype(np.float32)
+        return np.asarray(share * _zscores(scores) + (1 - share) * self._prior, np.float32)
 
     def scores(self, histories: Histories) -> Floats:
-        """Scores [n_users, n_items]: in (1, 2) within the user's taste, in (0, 1) outside."""
+        """For users without anything to go by, [n_users, n_items]: titles of genres that they liked, the most popular
+        now first, in (1, 2); then the others, in (0, 1).
+        """
         liked = histories.positives().matrix() @ self._genres  # [n_users, n_genres]
         shares_genre = np.asarray((liked @ self._genres.T).todense() > 0, dtype=np.float32)
         return np.asarray(self._standing + shares_genre, dtype=np.float32)
+
+
+def _zscores(scores: Floats) -> Floats:
+    spread = scores.std(axis=1, keepdims=True)
+    return np.asarray((scores - scores.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-9), np.float32)

@@ -69,10 +69,11 @@ def recommend(
     Args:
         scorer: the model that serves.
         histories: of all users, over the scorer's titles.
-        fallback: scores for users with fewer than ``min_history`` positive interactions.
+        fallback: for users with fewer than ``min_history`` positive interactions: who has some, gets the model's
+            scores leaning on popularity.
         n: length of the lists.
         listable: [n_items] titles that may be shown.
-        min_history: least positive interactions for the model to be asked.
+        min_history: least positive interactions for the model to be asked alone.
         new: [n_items] titles that nobody has watched yet; None: there are none, or the model knows nothing of them.
         new_share: least share of a list's places (rounded down) that new titles have, see :func:`with_new_titles`.
         block_size: users at a time; memory is block_size × n_items × 4 bytes.
@@ -81,21 +82,34 @@ def recommend(
         PublicationError: the model gave a score that is not finite.
     """
     for first, block in histories.blocks(block_size):
-        few = block.positives().lengths < min_history
-        scores = scorer.scores(block).astype(np.float32, copy=True)  # [b, n_items]
-        if not np.isfinite(scores).all():
-            raise PublicationError(
-                "the model gave scores that are not finite",
-                remedy="nothing was published; see the model's metrics in MLflow",
-            )
-        if few.any():
-            scores[few] = fallback.scores(block.select(np.flatnonzero(few)))
+        scores, few = served_scores(scorer, block, fallback, min_history)
         mask_seen(scores, block)
         scores[:, ~listable] = -np.inf
         items, values = top_k(scores, n)
         if new is not None and int(n * new_share):
             items, values = with_new_titles(scores, items, values, new & listable, int(n * new_share))
         yield Lists(first, items, values, few, block)
+
+
+def served_scores(scorer: Scorer, histories: Histories, fallback: Fallback, min_history: int) -> tuple[Floats, Bools]:
+    """The scores that lists are made from, [n_users, n_items], and for whom they are not the model's alone, [n_users].
+
+    Raises:
+        PublicationError: the model gave a score that is not finite.
+    """
+    scores = scorer.scores(histories).astype(np.float32, copy=True)
+    if not np.isfinite(scores).all():
+        raise PublicationError(
+            "the model gave scores that are not finite",
+            remedy="nothing was published; see the model's metrics in MLflow",
+        )
+    liked = histories.positives().lengths
+    few = liked < min_history
+    if few.any():
+        rows = histories.select(np.flatnonzero(few))
+        some = (liked[few] > 0)[:, None]
+        scores[few] = np.where(some, fallback.leaning(scores[few], rows), fallback.scores(rows))
+    return scores, few
 
 
 def with_new_titles(scores: Floats, items: Ints, values: Floats, new: Bools, places: int) -> tuple[Ints, Floats]:

@@ -16,6 +16,7 @@ from recsys import columns, lock
 from recsys.artefacts import ArtefactRef, Draft, read_manifest, read_table, verified_file, write_table
 from recsys.bundle import Bundle, load_bundle
 from recsys.catalogue import eligible
+from recsys.cooccurrence import counts
 from recsys.data.split import align_titles, id_maps, read_histories
 from recsys.data.validated import ValidatedDataset
 from recsys.fallback import Fallback, genre_matrix, popularity_now
@@ -114,9 +115,9 @@ def _write(run: Run, data: ValidatedDataset, bundle: Bundle, version: str, draft
     )
     listable = eligible(titles, run.run_date, blocked=export.blocked, region=export.region)
     listable &= _members(catalogue.ids, items.ids)
-    fallback = Fallback(popularity_now(histories), genre_matrix(titles))
+    fallback = Fallback(popularity_now(histories), genre_matrix(titles), counts(histories.positives()))
     space = np.load(bundle.folder / SPACE_FILE, allow_pickle=False)
-    counts = write_recommendations(
+    written = write_recommendations(
         draft.path / "recommendations",
         best_unseen(
             bundle.serving,
@@ -139,9 +140,12 @@ def _write(run: Run, data: ValidatedDataset, bundle: Bundle, version: str, draft
     similar = write_similar(draft.path / "similar_titles", space, items, listable, n=export.similar)
     write_names(draft.path / "recommendations" / TITLES_FILE, titles)
     write_table(draft.file("listable.parquet"), pa.table({columns.ITEM_ID: items.ids.filter(pa.array(listable))}))
-    draft.rows.update(recommendations=counts.rows, similar_titles=similar, users=counts.users)
+    draft.rows.update(recommendations=written.rows, similar_titles=similar, users=written.users)
     draft.summary.update(
-        asdict(counts), listable=int(listable.sum()), catalogue=len(catalogue), new_to_model=len(catalogue) - len(items)
+        asdict(written),
+        listable=int(listable.sum()),
+        catalogue=len(catalogue),
+        new_to_model=len(catalogue) - len(items),
     )
 
 

@@ -6,7 +6,6 @@ whoever runs the benchmark has (``MARQUEE_TEST_DATA``, read in ``__main__``).
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -152,9 +151,3 @@ DATASETS = {
 }
 RING = tuple(name for name in DATASETS if name != "ml-latest-small-plots")
 """Datasets of the ring."""
-
-
-def facts(validated: ArtefactRef) -> dict[str, int]:
-    """Users, titles and ratings of a validated dataset."""
-    rows: dict[str, int] = json.loads(validated.file("manifest.json").read_text())["rows"]
-    return rows

@@ -7,7 +7,7 @@ every point of the curve: what the user liked after the tenth rating.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,22 @@ from benchmarks.quality.bench import Bench, Figures
 from benchmarks.quality.cold import HELD_BACK
 from benchmarks.quality.sources import fingerprint
 from recsys.bootstrap import paired_bootstrap
+from recsys.config import ExportConfig
 from recsys.cooccurrence import counts
 from recsys.data.split import TEST, TRAIN, VALIDATION, Split
 from recsys.evaluation import evaluate
+from recsys.fallback import Fallback, genre_matrix, popularity_now
 from recsys.families import load_scorer
-from recsys.histories import Histories
+from recsys.histories import Floats, Histories
+from recsys.recommend import served_scores
+from recsys.scoring import Scorer
 from recsys.tracker import Tracker
 from tasks.trained import NCF
 
 AFTER = (1, 3, 5, 10)
 SHARE = 0.25
+SERVED = "served"
+"""NCF as its lists are made: leaning on popularity while little is known."""
 MODELS = ("popularity", "item_knn", "ease", "user_autoencoder", "blend", "ncf")
 RIVALS = ("popularity", "item_knn", "ease")
 METRIC = "ndcg_at_10"
@@ -40,8 +46,9 @@ def new_users(bench: Bench, name: str) -> Figures:
     identity = {
         "trained": [ref.digest for _, ref in trained if ref is not None],
         "after": AFTER,
-        "models": MODELS,
-        "code": fingerprint("recsys.evaluation", "recsys.families"),
+        "models": (*MODELS, SERVED),
+        "min_history": ExportConfig().min_history,
+        "code": fingerprint("recsys.evaluation", "recsys.families", "recsys.recommend"),
     }
     found = bench.measured(f"{name}: new users", identity, measure_curves, split.path, places)
     return _intervals(found, bench.seed)
@@ -63,13 +70,37 @@ def measure_curves(split_path: str, places: Mapping[str, tuple[str, str]], *, tr
     wanted = after_the_first(histories, max(AFTER))
     cold = counts(split.fit) == 0
     found: dict[str, dict[str, list[float]]] = {}
-    for model, (family, folder) in places.items():
-        scorer = load_scorer(family, Path(folder))
+    scorers = {model: load_scorer(family, Path(folder)) for model, (family, folder) in places.items()}
+    scorers[SERVED] = Served.of(scorers[NCF], split)
+    for model, scorer in scorers.items():
         found[model] = {
             str(n): evaluate(scorer, first(histories, n), wanted, ks=(10, 20), cold=cold).per_user[METRIC].tolist()
             for n in AFTER
         }
     return found
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model with the fallback that its lists are made with."""
+
+    scorer: Scorer
+    fallback: Fallback
+
+    @classmethod
+    def of(cls, scorer: Scorer, split: Split) -> Served:
+        """The fallback as the night has it, from what the model was fitted on."""
+        fit = split.fit
+        return cls(scorer, Fallback(popularity_now(fit), genre_matrix(split.titles), counts(fit.positives())))
+
+    @property
+    def n_items(self) -> int:
+        """Number of titles scored."""
+        return self.scorer.n_items
+
+    def scores(self, histories: Histories) -> Floats:
+        """[n_users, n_items]"""
+        return served_scores(self.scorer, histories, self.fallback, ExportConfig().min_history)[0]
 
 
 def first(histories: Histories, n: int) -> Histories:
@@ -97,6 +128,6 @@ def _intervals(found: Mapping[str, Mapping[str, list[float]]], seed: int) -> Fig
     against = {}
     for n in map(str, AFTER):
         rival = max(RIVALS, key=lambda model: float(arrays[model][n].mean()))
-        interval = paired_bootstrap(arrays[NCF][n], arrays[rival][n], seed=seed)
+        interval = paired_bootstrap(arrays[SERVED][n], arrays[rival][n], seed=seed)
         against[n] = {"rival": rival, **interval.model_dump()}
-    return {"users": users, "curves": curves, "ncf_against_best_rival": against}
+    return {"users": users, "curves": curves, "served_against_best_rival": against}

@@ -17,9 +17,17 @@ from benchmarks.quality.datasets import DATASETS
 INK, PAPER, FAINT = "#24292f", "#ffffff", "#8c959f"
 DARK = {INK: "#e6edf3", PAPER: "#0d1117", FAINT: "#6e7681"}
 OURS_COLOUR, RIVAL_COLOUR = "#bc4c00", "#0969da"
-COLOURS = ("#bc4c00", "#0969da", "#1a7f37", "#8250df", "#9a6700", "#cf222e")
+COLOURS = {
+    "ncf": OURS_COLOUR,
+    "served": "#24292f",
+    "blend": "#bf8700",
+    "user_autoencoder": "#cf222e",
+    "ease": RIVAL_COLOUR,
+    "item_knn": "#1a7f37",
+    "popularity": "#8250df",
+}
 """Dark enough for white, light enough for black."""
-OURS = ("user_autoencoder", "content_cnn", "blend", "ncf")
+OURS = ("user_autoencoder", "content_cnn", "blend", "ncf", "served")
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "marquee",
@@ -101,7 +109,8 @@ def _new_users(found: Mapping[str, Any]) -> Figure:
     names = [name for name in DATASETS if name in found]
     figure, panels = _panels(len(names), 4.2, 3.4)
     for axes, name in zip(panels, names, strict=True):
-        for colour, (model, curve) in zip(COLOURS, found[name]["curves"].items(), strict=False):
+        for model, curve in found[name]["curves"].items():
+            colour = COLOURS.get(model, FAINT)
             ratings = sorted(int(n) for n in curve)
             means = [curve[str(n)]["mean"] for n in ratings]
             line = "-" if model in OURS else "--"

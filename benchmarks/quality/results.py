@@ -21,7 +21,7 @@ Results = dict[str, dict[str, dict[str, Any]]]
 def keep(section: str, dataset: str, figures: dict[str, Any], today: date, folder: Path = FOLDER) -> None:
     """Write the figures of one section on one dataset, with when and on what they were made."""
     made = {"date": today.isoformat(), "code": code_version(), "machine": machine()}
-    text = json.dumps({"made": made, **rounded(figures)}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps({"made": made, **rounded(figures)}, indent=1) + "\n"
     write_text(folder / f"{section}.{dataset}.json", text)
 
 

@@ -145,14 +145,14 @@ def new_users_tables(found: Found) -> Iterator[str]:
     """NDCG@10 by number of ratings known."""
     for name in _in_order(found):
         figures = found[name]
-        after = list(figures["ncf_against_best_rival"])
+        after = list(figures["served_against_best_rival"])
         yield f"### {_data(name)}\n\n{figures['users']:,} users held out.\n"
         rows = [
             (f"**{model}**" if model in OURS else model, *(number(curve[n]["mean"]) for n in after))
             for model, curve in figures["curves"].items()
         ]
-        against = figures["ncf_against_best_rival"]
-        rows.append(("ncf less the best rival", *(f"{signed(against[n])} ({against[n]['rival']})" for n in after)))
+        against = figures["served_against_best_rival"]
+        rows.append(("served less the best rival", *(f"{signed(against[n])} ({against[n]['rival']})" for n in after)))
         yield table(("NDCG@10 after", *(f"{n} ratings" if n != "1" else "1 rating" for n in after)), rows)
 
 

@@ -60,7 +60,7 @@ def curves() -> dict[str, Any]:
     own = {n: interval(0.1 + 0.01 * int(n)) for n in ("1", "3", "5", "10")}
     against = {n: {"rival": "ease", **interval(0.01)} for n in own}
     made = {"date": "2026-01-02", "code": "1.0", "machine": "a machine"}
-    return {"made": made, "users": 120, "curves": {"ease": own, "ncf": own}, "ncf_against_best_rival": against}
+    return {"made": made, "users": 120, "curves": {"ease": own, "ncf": own}, "served_against_best_rival": against}
 
 
 @pytest.mark.parametrize(
