@@ -49,8 +49,8 @@ _SECTIONS: Mapping[str, tuple[str, str]] = {
     "new-users": (
         "New users",
         "A quarter of the users is held out whole and the models are fitted on the others. After 1, 3, 5 and 10 "
-        "ratings of a user (liked or not) the lists are to hold what that user liked after the tenth. `served` is NCF as "
-        "its lists are made: who liked fewer than `export.min_history` titles gets scores that lean on popularity.",
+        "ratings of a user (liked or not) the lists are to hold what that user liked after the tenth. `served` is NCF "
+        "as its lists are made: who liked fewer than `export.min_history` titles gets scores that lean on popularity.",
     ),
     "replay": (
         "Titles that arrive",
