@@ -201,7 +201,7 @@ def test_a_frozen_or_dead_server_promotes_nothing_and_is_told_in_time(
     server.signal(signal.SIGKILL)
     server.process.wait()
     for text in (frozen, refusal(night, bundle)):
-        assert text.startswith(f"MLflow at {server.uri}: registering the model failed")
+        assert text.startswith(f"MLflow at {server.uri}: logging the decision failed")  # the first that needs it
         assert "\n" not in text
     with pytest.raises(MarqueeError, match="marquee up"):
         steps.close_night.fn(night, "FAILED")
