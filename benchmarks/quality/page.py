@@ -23,7 +23,8 @@ without them their lines stay as they are.
 
 Every list is the best of **all** titles that the user has not seen; nothing is sampled. A rating of 4 or more is
 positive. Rivals are tuned on the validation window: their whole grid, or six trainings each (`--budget` says fewer;
-the column "tried" has what it was); ours run with their defaults. Test is touched once. Intervals are 95 % percentile bootstraps over users; differences are paired on users.
+the column "tried" has what it was); ours run with their defaults. Test is touched once. Intervals are 95 % percentile
+bootstraps over users; differences are paired on users.
 Tags are not read: many were given after the cut, and titles get tags as they get popular.
 """
 
