@@ -176,7 +176,13 @@ def replay_tables(found: Found) -> Iterator[str]:
             )
             for model, words in figures["words"].items()
         ]
-        head = ("who fills the places", "hits per place", "users with a hit", "NDCG@10 among the new", "ours less this")
+        head = (
+            "who fills the places",
+            "hits per place",
+            "users with a hit",
+            "NDCG@10 among the new",
+            "NDCG: ours less this",
+        )
         yield table(head, rows)
 
 
