@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def measure_curves(split_path: str, places: Mapping[str, tuple[str, str]], *, tr
     wanted = after_the_first(histories, max(AFTER))
     cold = counts(split.fit) == 0
     found: dict[str, dict[str, list[float]]] = {}
-    scorers = {model: load_scorer(family, Path(folder)) for model, (family, folder) in places.items()}
+    scorers: dict[str, Any] = {model: load_scorer(family, Path(folder)) for model, (family, folder) in places.items()}
     scorers[SERVED] = Served.of(scorers[NCF], split)
     for model, scorer in scorers.items():
         found[model] = {
