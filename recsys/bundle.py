@@ -32,11 +32,10 @@ from recsys import columns
 from recsys.artefacts import ArtefactRef, read_table, verify, write_table, write_text
 from recsys.catalogue import eligible
 from recsys.config import SplitStrategy
-from recsys.cooccurrence import counts
 from recsys.data.ids import MISSING, IdMap
 from recsys.errors import ArtefactError
-from recsys.fallback import Fallback, genre_matrix, popularity_now
-from recsys.histories import Floats, Histories
+from recsys.fallback import Fallback
+from recsys.histories import Bools, Floats, Histories
 from recsys.privacy import hashed
 from recsys.recommend import recommend, unwatched
 from recsys.scoring import Scorer
@@ -296,12 +295,16 @@ class Bundle:
 
     @cached_property
     def _fallback(self) -> Fallback:
-        return Fallback(popularity_now(self.histories), genre_matrix(self.titles), counts(self.histories.positives()))
+        return Fallback.of(self.histories)
 
     def over(self, items: IdMap, copy: Copy = "measured") -> Scorer:
         """One of its copies over other titles' numbers (itself where they are the same)."""
         scorer = self.measured if copy == "measured" else self.serving
         return scorer if items == self.items else TranslatedScorer(scorer, self.items, items)
+
+    @cached_property
+    def _unwatched(self) -> Bools | None:
+        return unwatched(self.histories) if self.reads_text else None
 
     @property
     def reads_text(self) -> bool:
@@ -343,7 +346,7 @@ class Bundle:
             n=n,
             listable=listable,
             min_history=info.min_history,
-            new=unwatched(self.histories) if self.reads_text else None,
+            new=self._unwatched,
             new_share=info.new_titles,
         )
         for block in lists:

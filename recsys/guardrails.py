@@ -12,23 +12,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recsys.bootstrap import Interval, paired_bootstrap
-from recsys.config import GateConfig
+from recsys.config import BaselinesConfig, GateConfig
 from recsys.evaluation import Evaluation
 from recsys.histories import Floats
 from recsys.title_groups import MIDDLE, TAIL, TitleGroups
 
-CLOSED_FORM = frozenset(
-    {
-        "popularity",
-        "recent_popularity",
-        "item_knn",
-        "ease",
-        "ease_recency",
-        "ials",
-        "ials_recency",
-        "order_ridge",
-    }
-)
+CLOSED_FORM = frozenset(BaselinesConfig().models)
 """Families too simple to have seen the test window by mistake: the yardstick for what is too good to be true."""
 FLOOR = "popularity"
 _MOST_REACHABLE = 0.5

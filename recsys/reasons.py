@@ -8,7 +8,6 @@ from scipy import sparse
 
 from recsys import columns
 from recsys.catalogue import display_names
-from recsys.fallback import list_matrix
 from recsys.histories import Bools, Floats, Histories, Ints
 from recsys.topk import NO_ITEM
 
@@ -83,3 +82,16 @@ def _padded(histories: Histories) -> Ints:
     place = np.arange(len(histories.item_nums)) - np.repeat(histories.indptr[:-1], lengths)
     table[histories.user_nums, place] = histories.item_nums
     return table
+
+
+def list_matrix(titles: pa.Table, *names: str) -> sparse.csr_matrix:
+    """Titles × distinct values of list columns, [n_items, n_values], ones (a value of two columns is two values)."""
+    vocabulary: dict[tuple[str, str], int] = {}
+    rows: list[int] = []
+    places: list[int] = []
+    for name in names:
+        for row, values in enumerate(titles[name].to_pylist()):
+            for value in dict.fromkeys(values or ()):
+                rows.append(row)
+                places.append(vocabulary.setdefault((name, value), len(vocabulary)))
+    return sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, places)), (titles.num_rows, len(vocabulary)))

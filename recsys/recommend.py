@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from recsys import columns
 from recsys.artefacts import open_parquet_writer
+from recsys.cooccurrence import counts
 from recsys.data.ids import IdMap
 from recsys.errors import PublicationError
 from recsys.fallback import Fallback
@@ -108,7 +109,7 @@ def served_scores(scorer: Scorer, histories: Histories, fallback: Fallback, min_
     if few.any():
         rows = histories.select(np.flatnonzero(few))
         some = (liked[few] > 0)[:, None]
-        scores[few] = np.where(some, fallback.leaning(scores[few], rows), fallback.scores(rows))
+        scores[few] = np.where(some, fallback.leaning(scores[few], rows), fallback.popular)
     return scores, few
 
 
@@ -143,7 +144,7 @@ def with_new_titles(scores: Floats, items: Ints, values: Floats, new: Bools, pla
 
 def unwatched(histories: Histories) -> Bools:
     """[n_items] titles that are in nobody's history."""
-    return np.asarray(np.bincount(histories.item_nums, minlength=histories.n_items) == 0)
+    return np.asarray(counts(histories) == 0)
 
 
 def write_recommendations(

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import counts
 from recsys.evaluation import Evaluation
-from recsys.histories import Bools, Floats, Histories
+from recsys.histories import Bools, Histories
 from recsys.metrics import recall_by_user, target_places
+from recsys.title_groups import popularity_groups
 
 POPULARITY = ("head", "middle", "tail")
 """Titles by popularity, in thirds of all interactions: a few titles make up the head, most are tail."""
+THIRDS = (1 / 3, 1 / 3, 1 / 3)
 NEW_SHARE = 0.1
 """A title first seen in this last share of the time that models were fitted on is new."""
 
@@ -57,7 +59,7 @@ class RingGroups:
     def of(cls, fitted_on: Histories) -> RingGroups:
         """Groups by the histories that models are fitted on (train and validation)."""
         popularity = counts(fitted_on)
-        return cls(popularity_thirds(popularity), popularity == 0, new_titles(fitted_on))
+        return cls(popularity_groups(popularity, THIRDS), popularity == 0, new_titles(fitted_on))
 
     def recalls(self, evaluation: Evaluation, targets: Histories, *, k: int = 20) -> dict[str, dict[str, GroupRecall]]:
         """Recall of the targets in each group, by grouping: ``popularity`` and ``newness``.
@@ -86,21 +88,6 @@ class RingGroups:
             "popularity": {name: self.thirds[titles] == place for place, name in enumerate(POPULARITY)},
             "newness": {"new": new, "older": None if new is None else ~new & ~cold, "cold": cold},
         }
-
-
-def popularity_thirds(popularity: Floats) -> NDArray[np.int8]:
-    """Head (0), middle (1) or tail (2) of every title, by its interactions [n_items].
-
-    Head are the most popular titles that make up a third of all interactions (the last of them may reach over), middle
-    those up to two thirds. Of equals the lower number comes first.
-    """
-    order = np.argsort(-popularity, kind="stable")
-    counted = popularity[order].astype(np.float64)
-    before = np.cumsum(counted) - counted
-    groups = np.empty(len(popularity), np.int8)
-    groups[order] = np.minimum(np.floor(3 * before / max(counted.sum(), 1.0)), 2)
-    groups[popularity == 0] = 2
-    return groups
 
 
 def new_titles(histories: Histories) -> Bools | None:

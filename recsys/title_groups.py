@@ -6,6 +6,7 @@ seen what it is tested on betrays itself by finding titles that hardly anyone ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import counts
 from recsys.histories import Floats, Histories, Ints
+from recsys.metrics import recall_by_user, target_places
 
 HEAD, MIDDLE, TAIL = 0, 1, 2
 SHARES = (0.5, 0.3, 0.2)
@@ -54,18 +56,19 @@ class TitleGroups:
         """
         mine = np.isin(self.groups, groups)
         rows, item_nums = self.rows[mine], self.item_nums[mine]
-        found = (lists[rows, :k] == item_nums[:, None]).any(axis=1)
-        n_targets = np.bincount(rows, minlength=self.n_users)
-        hits = np.bincount(rows, weights=found, minlength=self.n_users)
-        return np.where(n_targets > 0, hits / np.maximum(n_targets, 1), np.nan).astype(np.float32)
+        return recall_by_user(target_places(lists, rows, item_nums) < k, rows, self.n_users).astype(np.float32)
 
 
-def popularity_groups(popularity: Floats) -> NDArray[np.int8]:
-    """The group of every title, [n_items], by its interactions [n_items]; of equals the lower number is first."""
+def popularity_groups(popularity: Floats, shares: Sequence[float] = SHARES) -> NDArray[np.int8]:
+    """The group of every title, [n_items], by its interactions [n_items]; of equals the lower number is first.
+
+    Group 0 are the most watched titles that have the first of ``shares`` of all interactions, and so on; titles without
+    interactions are in the last.
+    """
     order = np.argsort(-popularity, kind="stable")
     before = np.cumsum(popularity[order]) - popularity[order]  # a group's last title may reach over its share
     groups = np.empty(len(popularity), np.int8)
-    edges = np.cumsum(SHARES)[:-1] * popularity.sum()
+    edges = np.cumsum(shares)[:-1] * popularity.sum()
     groups[order] = np.searchsorted(edges, before, side="right")
-    groups[popularity == 0] = TAIL
+    groups[popularity == 0] = len(shares) - 1
     return groups

@@ -45,7 +45,7 @@ def train_autoencoder(run: Run, split: ArtefactRef) -> ArtefactRef:
             with run.store.create(KIND, parents, configuration, seed=run.config.seed) as (draft, found):
                 for name in (TRAIN, FIT, COMPANION):
                     if (work / name).is_dir():
-                        shutil.copytree(work / name, draft.path / name)
+                        shutil.move(work / name, draft.path / name)
                 shutil.copy(work / REPORT, draft.path / REPORT)
                 draft.rows["interactions"] = read_manifest(split).rows["interactions"]
                 draft.summary.update(_summary(result.value), cost=result.cost)

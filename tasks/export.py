@@ -16,10 +16,9 @@ from recsys import columns, lock
 from recsys.artefacts import ArtefactRef, Draft, read_manifest, read_table, verified_file, write_table
 from recsys.bundle import Bundle, load_bundle
 from recsys.catalogue import eligible
-from recsys.cooccurrence import counts
 from recsys.data.split import align_titles, id_maps, read_histories
 from recsys.data.validated import ValidatedDataset
-from recsys.fallback import Fallback, genre_matrix, popularity_now
+from recsys.fallback import Fallback
 from recsys.families import load_scorer
 from recsys.histories import Bools
 from recsys.look import TITLES_FILE, write_names
@@ -115,7 +114,7 @@ def _write(run: Run, data: ValidatedDataset, bundle: Bundle, version: str, draft
     )
     listable = eligible(titles, run.run_date, blocked=export.blocked, region=export.region)
     listable &= _members(catalogue.ids, items.ids)
-    fallback = Fallback(popularity_now(histories), genre_matrix(titles), counts(histories.positives()))
+    fallback = Fallback.of(histories)
     space = np.load(bundle.folder / SPACE_FILE, allow_pickle=False)
     written = write_recommendations(
         draft.path / "recommendations",

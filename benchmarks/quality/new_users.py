@@ -21,7 +21,7 @@ from recsys.config import ExportConfig
 from recsys.cooccurrence import counts
 from recsys.data.split import TEST, TRAIN, VALIDATION, Split
 from recsys.evaluation import evaluate
-from recsys.fallback import Fallback, genre_matrix, popularity_now
+from recsys.fallback import Fallback
 from recsys.families import load_scorer
 from recsys.histories import Floats, Histories
 from recsys.recommend import served_scores
@@ -91,8 +91,7 @@ class Served:
     @classmethod
     def of(cls, scorer: Scorer, split: Split) -> Served:
         """The fallback as the night has it, from what the model was fitted on."""
-        fit = split.fit
-        return cls(scorer, Fallback(popularity_now(fit), genre_matrix(split.titles), counts(fit.positives())))
+        return cls(scorer, Fallback.of(split.fit))
 
     @property
     def n_items(self) -> int:

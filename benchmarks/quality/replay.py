@@ -53,7 +53,7 @@ WORDS: Mapping[str, str] = {
 def replay(bench: Bench, name: str) -> Figures:
     """All cuts of one dataset, pooled."""
     found = together(*(partial(_one, bench, name, draw, cut) for draw, cut in enumerate(CUTS)))
-    return {"cuts": list(CUTS), "words": dict(WORDS), "by_cut": found, **_pooled(found, bench.seed)}
+    return {"cuts": list(CUTS), "words": dict(WORDS), **_pooled(found, bench.seed)}
 
 
 def _one(bench: Bench, name: str, draw: int, cut: float) -> Figures:

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from recsys import columns
 from recsys.catalogue import display_names, eligible
-from recsys.cooccurrence import counts
 from recsys.data.ids import IdMap
 from recsys.errors import PublicationError
-from recsys.fallback import Fallback, genre_matrix, list_matrix, popularity_now
+from recsys.fallback import Fallback, popularity_now
 from recsys.histories import Histories
-from recsys.reasons import POPULAR_NOW, Reasons
+from recsys.reasons import POPULAR_NOW, Reasons, list_matrix
 from recsys.recommend import recommend, with_new_titles, write_parts, write_recommendations, write_similar
 from recsys.similar import behaviour_vectors, similar_blocks, title_space
 from recsys.topk import NO_ITEM, top_k
@@ -48,27 +47,23 @@ def titles():
     )
 
 
-def fallback_of(histories: Histories, titles: pa.Table) -> Fallback:
-    return Fallback(popularity_now(histories), genre_matrix(titles), counts(histories.positives()))
-
-
 def everything(n: int) -> np.ndarray:
     return np.ones(n, np.bool_)
 
 
 def test_lists_leave_out_seen_and_unlistable_titles(titles):
     histories = Histories.of_lists([[3], [0, 1]], 4)
-    fallback = fallback_of(histories, titles)
+    fallback = Fallback.of(histories)
     listable = np.array([True, True, False, True])
     (block,) = recommend(ByNumber(4), histories, fallback, n=2, listable=listable)
     assert block.items.tolist() == [[1, 0], [3, NO_ITEM]]
     assert block.fallback.tolist() == [False, False]
 
 
-def test_users_without_anything_liked_get_popular_within_taste(titles):
+def test_users_without_anything_liked_get_what_is_popular(titles):
     histories = Histories.of_lists([[0], [1, 2], [1, 2], [2]], 4)
     histories = replace(histories, positive=np.array([False, True, True, True, True, False]))
-    fallback = fallback_of(histories, titles)
+    fallback = Fallback.of(histories)
     blocks = list(recommend(ByNumber(4), histories, fallback, n=3, listable=everything(4), block_size=1))
     assert [b.first_user for b in blocks] == [0, 1, 2, 3]
     assert [bool(b.fallback[0]) for b in blocks] == [True, False, False, True]
@@ -78,7 +73,7 @@ def test_users_without_anything_liked_get_popular_within_taste(titles):
 
 def test_users_with_little_history_lean_on_popularity(titles):
     histories = Histories.of_lists([[3], *[[0, 1]] * 9, [0, 3], [0]], 4)
-    fallback = fallback_of(histories, titles)
+    fallback = Fallback.of(histories)
     model = np.array([-1.5, 0.5, 4.0, 0.0], np.float32)
     leaning = fallback.leaning(np.tile(model, (3, 1)), histories.select(np.array([0, 1, 11])))
     prior = np.log1p([11, 9, 0, 2])
@@ -94,14 +89,14 @@ def test_users_with_little_history_lean_on_popularity(titles):
 
 def test_a_model_without_an_opinion_leaves_it_to_popularity(titles):
     histories = Histories.of_lists([[3], [0, 1]], 4)
-    leaning = fallback_of(histories, titles).leaning(np.zeros((2, 4), np.float32), histories)
+    leaning = Fallback.of(histories).leaning(np.zeros((2, 4), np.float32), histories)
     assert np.isfinite(leaning).all()
 
 
 def test_new_titles_have_their_places_and_those_that_merit_more_keep_theirs(titles):
     histories = Histories.of_lists([[0], [1]], 8)
     new = np.isin(np.arange(8), [2, 3, 7])
-    fallback = fallback_of(histories, titles_of(*[{}] * 8))
+    fallback = Fallback.of(histories)
     options = {"listable": np.arange(8) != 7, "new": new}
     (none,) = recommend(ByNumber(8), histories, fallback, n=3, new_share=0.3, **options)
     assert none.items.tolist() == [[6, 5, 4], [6, 5, 4]]  # a third of three, rounded down
@@ -141,14 +136,14 @@ def test_scores_that_are_not_finite_are_refused(titles):
             return np.full((histories.n_users, self.n_items), np.nan, np.float32)
 
     histories = Histories.of_lists([[0]], 4)
-    fallback = fallback_of(histories, titles)
+    fallback = Fallback.of(histories)
     with pytest.raises(PublicationError, match="not finite"):
         next(recommend(Broken(4), histories, fallback, n=2, listable=everything(4)))
 
 
 def test_written_lists(titles, tmp_path):
     histories = Histories.of_lists([[0], [3, 1]], 4)
-    fallback = fallback_of(histories, titles)
+    fallback = Fallback.of(histories)
     space = np.eye(4, dtype=np.float32)
     space[2] = space[0]
     users, items = IdMap.of(["ann", "bob"]), IdMap.of(titles["item_id"])

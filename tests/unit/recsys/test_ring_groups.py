@@ -7,7 +7,8 @@ import pytest
 
 from recsys.evaluation import evaluate
 from recsys.histories import Histories
-from recsys.ring_groups import RingGroups, new_titles, popularity_thirds
+from recsys.ring_groups import THIRDS, RingGroups, new_titles
+from recsys.title_groups import popularity_groups
 
 
 class Fixed:
@@ -23,9 +24,9 @@ class Fixed:
 
 def test_thirds_of_interactions():
     """12 interactions: the first title has 5 (more than a third), the next two 4, the others 3; one has none."""
-    assert popularity_thirds(np.array([2, 5, 0, 2, 1, 1, 1], np.float32)).tolist() == [1, 0, 2, 1, 2, 2, 2]
-    assert popularity_thirds(np.array([1, 1, 1], np.float32)).tolist() == [0, 1, 2]
-    assert popularity_thirds(np.zeros(3, np.float32)).tolist() == [2, 2, 2]
+    assert popularity_groups(np.array([2, 5, 0, 2, 1, 1, 1], np.float32), THIRDS).tolist() == [1, 0, 2, 1, 2, 2, 2]
+    assert popularity_groups(np.array([1, 1, 1], np.float32), THIRDS).tolist() == [0, 1, 2]
+    assert popularity_groups(np.zeros(3, np.float32), THIRDS).tolist() == [2, 2, 2]
 
 
 def test_new_titles_came_in_the_last_tenth_of_the_time():
