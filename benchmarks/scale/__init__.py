@@ -1,0 +1,1 @@
+"""Speed, memory and growth, as ratios against a peer or a limit."""
