@@ -16,6 +16,8 @@ Row = dict[str, str]
 
 METRICS = ("ndcg_at_10", "recall_at_20", "mrr_at_10", "hit_rate_at_10", "coverage_at_10", "novelty_at_10")
 """The columns of the metrics table, where a run has them."""
+RIGHT = ("rows", "time", "rows/s", "memory")
+"""Columns of the stages' table that are numbers."""
 _VERDICTS = {
     "promote": "There is a new champion.",
     "first": "There is a first champion.",
@@ -26,16 +28,32 @@ _VERDICTS = {
 
 
 def stage_rows(manifest: Manifest) -> list[Row]:
-    """One row per stage: name, rows, time, whether it was reused."""
+    """One row per stage: name, rows, time, rows a second, memory of all processes, whether it was reused."""
     return [
         {
             "stage": stage["stage"],
             "rows": f"{stage['rows']:,}" if stage.get("rows") is not None else "",
             "time": duration(stage["seconds"]) if stage["seconds"] >= 60 else f"{stage['seconds']:.1f} s",
+            "rows/s": f"{stage['rows_per_second']:,.0f}" if stage.get("rows_per_second") else "",
+            "memory": memory(stage.get("peak_rss_bytes")),
             "": "failed" if stage.get("error") else "reused" if stage.get("reused") else "",
         }
         for stage in manifest.get("stages", ())
     ]
+
+
+def memory(size: int | None) -> str:
+    """Bytes as people read them; empty where nothing is known."""
+    if not size:
+        return ""
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def cost_line(manifest: Manifest) -> str:
+    """What the run took: its time, and the most memory that its processes held together."""
+    parts = [f"{duration(manifest['seconds'])} in all"] if manifest.get("seconds") is not None else []
+    parts += [f"at most {memory(peak)} of memory"] if (peak := manifest.get("peak_rss_bytes")) else []
+    return ", ".join(parts)
 
 
 def metric_rows(manifest: Manifest) -> list[Row]:
@@ -131,6 +149,7 @@ def markdown(manifest: Manifest) -> str:
         decision_line(manifest),
         "",
         f"- run `{manifest.get('run_id')}` for {manifest.get('run_date')}, {quarantine_line(manifest)}",
+        *([f"- {cost}"] if (cost := cost_line(manifest)) else []),
         f"- published generation `{publication.get('generation', 'none')}`: {publication.get('rows', 0):,} rows at "
         f"`{publication.get('path', '')}`",
     ]

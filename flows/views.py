@@ -22,8 +22,9 @@ def night_view(console: Console, outcome: Outcome) -> None:
     """A night's end: stages, metrics, decision, five users' lists, where to look on."""
     manifest = outcome.result
     console.print()
-    console.print(table("Stages", report.stage_rows(manifest), right=("rows", "time")))
-    console.print(f"{report.quarantine_line(manifest)}; {_reused(manifest)}", markup=False)
+    console.print(table("Stages", report.stage_rows(manifest), right=report.RIGHT))
+    parts = (report.quarantine_line(manifest), _reused(manifest), report.cost_line(manifest))
+    console.print("; ".join(part for part in parts if part), markup=False)
     console.print()
     metrics = report.metric_rows(manifest)
     if metrics:
@@ -97,7 +98,7 @@ def part_view(console: Console, outcome: Outcome) -> None:
     result = outcome.result
     if "stages" in result:
         night = dict(result)
-        console.print(table("Stages", report.stage_rows(night), right=("rows", "time")))
+        console.print(table("Stages", report.stage_rows(night), right=report.RIGHT))
         if result.get("decision"):
             console.print(report.decision_line(night), markup=False)
         path = (result.get("publication") or {}).get("path")

@@ -45,7 +45,8 @@ def write_run_manifest(
         "seed": run.config.seed,
         "home": str(run.home.resolve()),
         "configuration": run.config.model_dump(mode="json", exclude={"tracking": {"uri"}}),  # it may hold a password
-        "stages": [record.model_dump(mode="json") for record in records],
+        "peak_rss_bytes": max((record.peak_rss_bytes for record in records), default=0),  # of all processes together
+        "stages": [record.model_dump(mode="json") | {"rows_per_second": record.rows_per_second} for record in records],
         "reused": [record.stage for record in records if record.reused],
         "rows": {record.stage: record.rows for record in records if record.rows is not None},
         "quarantined": _detail(by_stage.get("validate"), "quarantined"),

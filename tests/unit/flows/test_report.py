@@ -17,8 +17,24 @@ MANIFEST: dict[str, Any] = {
     "run_date": "2026-11-24",
     "stages": [
         {"stage": "tracking", "rows": None, "seconds": 0.5, "details": {"run_id": "m1", "experiment_id": "1"}},
-        {"stage": "ingest", "rows": 100_000, "seconds": 1.26, "reused": True, "error": None},
-        {"stage": "ncf", "rows": None, "seconds": 61.0, "reused": False, "error": None},
+        {
+            "stage": "ingest",
+            "rows": 100_000,
+            "seconds": 1.26,
+            "reused": True,
+            "error": None,
+            "peak_rss_bytes": 312_000_000,
+            "rows_per_second": None,
+        },
+        {
+            "stage": "ncf",
+            "rows": 1_220,
+            "seconds": 61.0,
+            "reused": False,
+            "error": None,
+            "peak_rss_bytes": 1_940_000_000,
+            "rows_per_second": 20.0,
+        },
         {"stage": "export", "rows": None, "seconds": 0.0, "reused": False, "error": "disk full"},
     ],
     "quarantined": 3,
@@ -32,13 +48,24 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def test_stages_are_rows_with_their_time() -> None:
+def test_stages_are_rows_with_their_cost() -> None:
+    nothing = {"rows/s": "", "memory": ""}
     assert report.stage_rows(MANIFEST) == [
-        {"stage": "tracking", "rows": "", "time": "0.5 s", "": ""},
-        {"stage": "ingest", "rows": "100,000", "time": "1.3 s", "": "reused"},
-        {"stage": "ncf", "rows": "", "time": "1 min 01 s", "": ""},
-        {"stage": "export", "rows": "", "time": "0.0 s", "": "failed"},
+        {"stage": "tracking", "rows": "", "time": "0.5 s", **nothing, "": ""},
+        {"stage": "ingest", "rows": "100,000", "time": "1.3 s", "rows/s": "", "memory": "312 MB", "": "reused"},
+        {"stage": "ncf", "rows": "1,220", "time": "1 min 01 s", "rows/s": "20", "memory": "1.9 GB", "": ""},
+        {"stage": "export", "rows": "", "time": "0.0 s", **nothing, "": "failed"},
     ]
+
+
+def test_what_a_run_took_is_a_line() -> None:
+    assert (
+        report.cost_line({"seconds": 75.2, "peak_rss_bytes": 1_940_000_000})
+        == "1 min 15 s in all, at most 1.9 GB of memory"
+    )
+    assert report.cost_line({"seconds": 3.0}) == "3 s in all"
+    assert report.cost_line({}) == ""
+    assert "\n- 3 s in all\n- published" in report.markdown({**MANIFEST, "seconds": 3.0})
 
 
 def test_models_are_ranked_and_the_winner_marked() -> None:
