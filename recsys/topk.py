@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.histories import Bools, Floats, Histories, Ints
+from recsys.histories import Bools, Floats, Histories, Ints, Longs
 
 NO_ITEM = -1
+GROUPS = 1024
+"""Groups, at least, that a wide row is cut into: the k-th best of their maxima is no better than the k-th score."""
+GROUPS_PER_PLACE = 8
+"""Groups, at least, for each of the k places: with so many the bound lets few more than k titles through."""
+WIDE = 4
+"""Titles per group from which the groups pay; a narrower row is partitioned as it is."""
+CROWDED = 4
+"""Titles let through per place from which a row is cut to its exact k before it is sorted: ties, as a rule."""
 
 
 def mask_seen(scores: Floats, histories: Histories) -> None:
@@ -30,19 +38,55 @@ def top_k(scores: Floats, k: int) -> tuple[Ints, Floats]:
     values = np.full((n_users, k), -np.inf, np.float32)
     if not (n_users and n_items and k):
         return items, values
-    listable = scores > -np.inf
-    if k < n_items:
-        threshold = np.partition(scores, n_items - k, axis=1)[:, n_items - k, None]
-        listable &= scores >= threshold  # at least k a row: more where scores tie at the threshold
-    rows, columns = np.nonzero(listable)
-    found = scores[rows, columns]
-    order = np.lexsort((columns, -found, rows))
-    rows, columns, found = rows[order], columns[order], found[order]
-    place = np.arange(len(rows)) - np.searchsorted(rows, np.arange(n_users))[rows]
-    keep = place < k
-    items[rows[keep], place[keep]] = columns[keep]
-    values[rows[keep], place[keep]] = found[keep]
+    scores = np.ascontiguousarray(scores)
+    bound = np.maximum(_bound(scores, k), np.finfo(np.float32).min)[:, None]  # what is -inf stays out
+    flat = np.flatnonzero(scores >= bound)  # at least k a row where so many are listable, in the order of their numbers
+    rows = flat // n_items
+    counts = np.bincount(rows, minlength=n_users)
+    crowded = np.flatnonzero(counts > CROWDED * k)
+    if len(crowded):
+        flat = _cut(scores, k, flat, crowded, counts)
+        rows = flat // n_items
+        counts = np.bincount(rows, minlength=n_users)
+    found = np.full((n_users, max(int(counts.max()), 1)), -np.inf, np.float32)
+    numbers = np.full(found.shape, NO_ITEM, np.int32)
+    places = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found[rows, places] = scores.reshape(-1)[flat]
+    numbers[rows, places] = flat - rows * n_items
+    best = np.argsort(-found, axis=1, kind="stable")[:, :k]  # stable: equal scores stay in the order of their numbers
+    items[:, : best.shape[1]] = np.take_along_axis(numbers, best, axis=1)
+    values[:, : best.shape[1]] = np.take_along_axis(found, best, axis=1)
     return items, values
+
+
+def _bound(scores: Floats, k: int) -> Floats:
+    """For every row a score that at least k titles have or exceed, [n_users]; -inf where there are not so many."""
+    n_users, n_items = scores.shape
+    if k >= n_items:
+        return np.full(n_users, -np.inf, np.float32)
+    groups = max(GROUPS, GROUPS_PER_PLACE * k)
+    size = n_items // groups
+    if size < WIDE:
+        return np.asarray(np.partition(scores, n_items - k, axis=1)[:, n_items - k])
+    # Title j is in group j mod groups: maxima of whole vectors, no title twice. Some at the end are in none.
+    maxima: Floats = scores[:, : size * groups].reshape(n_users, size, groups).max(axis=1)
+    maxima.partition(groups - k, axis=1)
+    return maxima[:, groups - k]
+
+
+def _cut(scores: Floats, k: int, flat: Longs, crowded: Longs, counts: Longs) -> Longs:
+    """Leave of some rows exactly the k best, of equals those of the lowest numbers."""
+    n_items = scores.shape[1]
+    ends = np.cumsum(counts)
+    keep = np.ones(len(flat), np.bool_)
+    for row in crowded:
+        found = scores[row, flat[ends[row] - counts[row] : ends[row]] - row * n_items]
+        least = np.partition(found, len(found) - k)[len(found) - k]
+        better = found > least
+        equal = np.flatnonzero(found == least)[: k - int(better.sum())]
+        better[equal] = True
+        keep[ends[row] - counts[row] : ends[row]] = better
+    return flat[keep]
 
 
 def scatter_mask(n_items: int, item_nums: Ints) -> Bools:

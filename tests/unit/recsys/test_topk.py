@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from recsys.histories import Histories
-from recsys.topk import NO_ITEM, mask_seen, top_k
+from recsys.topk import GROUPS, GROUPS_PER_PLACE, NO_ITEM, WIDE, mask_seen, top_k
 
 
 def test_best_first_ties_by_item_number():
@@ -48,3 +48,38 @@ def test_mask_seen_hits_each_user_own_history():
     scores = np.zeros((2, 3), np.float32)
     mask_seen(scores, Histories.of_lists([[2], [0, 1]], 3))
     assert np.isinf(scores).tolist() == [[False, False, True], [True, True, False]]
+
+
+def plain(scores: np.ndarray, k: int) -> list[list[int]]:
+    lines = []
+    for row in scores:
+        best = [int(i) for i in np.lexsort((np.arange(len(row)), -row)) if row[i] > -np.inf][:k]
+        lines.append(best + [NO_ITEM] * (k - len(best)))
+    return lines
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([1, 7, 100, 300]), st.sampled_from([2, 30, 10**6]), st.floats(0, 1))
+def test_wide_rows_equal_a_plain_sort(seed, k, levels, hidden):
+    """Wide enough for groups; few levels of scores are ties by the thousand, many are none."""
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, (3, WIDE * GROUPS_PER_PLACE * 300 + 17)).astype(np.float32) / levels
+    scores[rng.random(scores.shape) < hidden] = -np.inf
+    scores[2, :-5] = -np.inf  # but five, all of them beyond the last whole group
+    items, values = top_k(scores, k)
+    assert items.tolist() == plain(scores, k)
+    filled = items != NO_ITEM
+    np.testing.assert_array_equal(values[filled], np.take_along_axis(scores, np.maximum(items, 0), 1)[filled])
+    assert (values[~filled] == -np.inf).all()
+
+
+def test_a_wide_row_whose_best_all_lie_in_one_group():
+    scores = np.zeros((1, WIDE * GROUPS), np.float32)
+    scores[0, ::GROUPS] = 1 + np.arange(WIDE)
+    scores[0, 5] = np.inf
+    assert top_k(scores, 6)[0].tolist() == plain(scores, 6)
+
+
+def test_scores_in_another_memory_order():
+    scores = np.random.default_rng(0).random((9, 2 * WIDE * GROUPS), np.float32)
+    assert top_k(np.asfortranarray(scores), 20)[0].tolist() == plain(scores, 20)
