@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -143,17 +143,40 @@ def code_version() -> str:
     return f"{release}+{commit}"
 
 
-class ArtefactStore:
-    """The artefacts under one home directory."""
+class Mirror(Protocol):
+    """Where a store's artefacts are kept too, beyond this machine (``recsys/remote_artefacts.py``)."""
 
-    def __init__(self, home: Path) -> None:
+    def keep(self, ref: ArtefactRef) -> None:
+        """Upload one of this machine, unless it is there."""
+        ...
+
+    def bring(self, ref: ArtefactRef) -> bool:
+        """Download and verify one; False where there is none."""
+        ...
+
+
+class ArtefactStore:
+    """The artefacts under one home directory, and on its mirror where it has one."""
+
+    def __init__(self, home: Path, mirror: Mirror | None = None) -> None:
         self.root = home / "artefacts"
+        self._mirror = mirror
 
     def find(self, kind: str, parents: Mapping[str, str], configuration: Mapping[str, Any]) -> ArtefactRef | None:
-        """The artefact already made of these, or None. Its files' sizes are checked against the manifest."""
-        digest = digest_of(kind, parents, configuration)
-        ref = self.ref(kind, digest)
-        return ref if (Path(ref.path) / MANIFEST).is_file() and self._whole(ref) else None
+        """The artefact already made of these, or None. Its files' sizes are checked against the manifest.
+
+        With a mirror: one that is only here is uploaded, one that is only there is brought.
+
+        Raises:
+            ArtefactError: the mirror's is damaged.
+            StorageError: the mirror cannot be reached.
+        """
+        ref = self.ref(kind, digest_of(kind, parents, configuration))
+        if (Path(ref.path) / MANIFEST).is_file() and self._whole(ref):
+            if self._mirror is not None:
+                self._mirror.keep(ref)
+            return ref
+        return ref if self._mirror is not None and self._mirror.bring(ref) else None
 
     def ref(self, kind: str, digest: str) -> ArtefactRef:
         """The reference to an artefact of this kind and digest, whether it exists or not."""
@@ -186,7 +209,11 @@ class ArtefactStore:
     ) -> Iterator[tuple[Draft, ArtefactRef]]:
         """Write a new artefact: fill the draft's directory; on leaving the block it appears whole, or not at all.
 
-        Yields the draft, and the reference that is valid once the block has been left.
+        Yields the draft, and the reference that is valid once the block has been left. A mirror has it then too; where
+        that cannot be reached the artefact stays here, and the next :meth:`find` uploads it.
+
+        Raises:
+            StorageError: the mirror cannot be reached.
         """
         ref = self.ref(kind, digest_of(kind, parents, configuration))
         target = Path(ref.path)
@@ -208,9 +235,11 @@ class ArtefactStore:
                 summary=json.loads(canonical_json(draft.summary)),
             )
             write_text(draft.path / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-            _settle(draft.path, target)
+            settle(draft.path, target)
         finally:
             shutil.rmtree(draft.path, ignore_errors=True)
+        if self._mirror is not None:
+            self._mirror.keep(ref)
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:
@@ -221,7 +250,8 @@ def _entries(folder: Path) -> dict[str, FileEntry]:
     }
 
 
-def _settle(draft: Path, target: Path) -> None:
+def settle(draft: Path, target: Path) -> None:
+    """Put a directory that is whole in its place, durably; one that stands there already is replaced."""
     for path in [*draft.rglob("*"), draft]:
         fsync(path)
     if target.exists():  # an equal artefact landed meanwhile, or a damaged one stands there: the new one replaces it

@@ -264,8 +264,13 @@ class ComputeConfig(Section):
     """auto: bfloat16 autocast on CUDA, float32 on the CPU."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads in all (None: the machine's), split between trainers that run at the same time."""
-    engine: Literal["local"] = "local"
-    """How work is distributed."""
+    engine: Literal["local", "ray"] = "local"
+    """local: processes of this machine; ray: a cluster (docs/ray.md; needs the extra marquee[ray])."""
+    ray_address: str | None = None
+    """ray: the cluster to join, such as ray://head:10001 or auto; home must lie on storage that all its machines
+    share (None: a cluster of this machine's, started for the run and ended with it)."""
+    workers: int = Field(default=2, ge=1, le=1024)
+    """ray: ranks of the distributed trainer (one GPU each where there are any), processes that score and that read."""
 
 
 class TrackingConfig(Section):
@@ -277,6 +282,17 @@ class TrackingConfig(Section):
     """Experiment of the nights."""
     model_name: str = "marquee"
     """Registered model."""
+
+
+class StorageConfig(Section):
+    """Object storage that keeps artefacts and published lists (docs/storage.md). Credentials: the environment's."""
+
+    url: str | None = Field(default=None, pattern=r"^[a-z0-9]+://[^@]+$")
+    """Where: s3://bucket/folder, or file:///mnt/folder (None: home is all there is)."""
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^@]+$")
+    """s3: address of an S3-compatible server (None: AWS, or what AWS_ENDPOINT_URL names)."""
+    workers: int = Field(default=4, ge=1, le=64)
+    """Files on their way at the same time; each takes up to 24 MB of memory."""
 
 
 class Config(Section):
@@ -298,3 +314,4 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     compute: ComputeConfig = ComputeConfig()
     tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()

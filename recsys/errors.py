@@ -57,6 +57,10 @@ class ArtefactError(MarqueeError):
     """An artefact is missing, damaged, or does not belong with another one."""
 
 
+class StorageError(MarqueeError):
+    """Object storage cannot be reached, or refuses."""
+
+
 class TrainingError(MarqueeError):
     """A model could not be trained."""
 

@@ -24,9 +24,11 @@ from recsys.histories import Bools
 from recsys.look import TITLES_FILE, write_names
 from recsys.publish.audit import audit
 from recsys.publish.files import FileSink, Pointer
+from recsys.publish.remote import publish
 from recsys.reasons import Reasons
 from recsys.recommend import recommend as best_unseen
 from recsys.recommend import unwatched, write_recommendations, write_similar
+from recsys.storage import Remote
 from tasks.events import RowsDone, emit
 from tasks.refit import SPACE_FILE
 from tasks.run import Run, stage
@@ -70,6 +72,7 @@ def audit_and_publish(run: Run, validated: ArtefactRef, lists: ArtefactRef) -> P
 
     Raises:
         PublicationError: the audit refused it, or this run no longer holds the lock. What was served is untouched.
+        StorageError: the object storage cannot be reached. What was served is untouched, there and here.
     """
     with stage(run, "publish") as record:
         manifest = read_manifest(lists)
@@ -80,7 +83,9 @@ def audit_and_publish(run: Run, validated: ArtefactRef, lists: ArtefactRef) -> P
         report = audit(lists.file("recommendations"), ratings, listable, n=n)
         parts = [lists.file(name) for name in sorted(manifest.files) if name.startswith("recommendations/part-")]
         validate_recommendations(run, parts, n=n, rows=manifest.rows["recommendations"], users=report.users)
-        pointer, record.reused = sink.publish(
+        pointer, record.reused = publish(
+            sink,
+            Remote.of(run.config.storage),
             lists,
             run_date=run.run_date,
             users=report.users,

@@ -12,6 +12,7 @@ from recsys.artefacts import ArtefactRef, read_manifest
 from recsys.data.ingest import Ingested
 from recsys.data.ingest import ingest as ingest_source
 from recsys.errors import DownloadError
+from recsys.remote_artefacts import RemoteArtefacts
 from tasks.events import Note, RowsDone, emit
 from tasks.run import Run, StageRecord, stage
 
@@ -46,6 +47,7 @@ def ingest(run: Run) -> ArtefactRef:
         ConfigError: the configuration names no source.
         SourceError: a file is missing, empty, damaged or lacks a column.
         DownloadError: the data cannot be brought, after several tries.
+        StorageError: the object storage cannot be reached.
     """
     with stage(run, STAGE) as record:
         done = ingest_source(
@@ -54,6 +56,7 @@ def ingest(run: Run) -> ArtefactRef:
             note=lambda text: emit(Note(STAGE, text)),
             progress=lambda rows, total: emit(RowsDone(STAGE, rows, total)),
             threads=run.config.compute.threads,
+            mirror=RemoteArtefacts.of(run.config.storage),
         )
         _fill(record, done)
     return done.dataset

@@ -73,10 +73,13 @@ def rollback(config: ConfigOption = None, home: HomeOption = None, json: JsonOpt
     from flows.views import record_view
     from recsys import lock
     from recsys.publish.files import FileSink
+    from recsys.publish.remote import rollback as put_back
+    from recsys.storage import Remote
 
     session = start(config, home, json)
     run_id = f"rollback-{os.getpid()}"
     with lock.hold(session.home, run_id):
-        pointer = FileSink(session.home).rollback(fence=partial(lock.fence, session.home, run_id))
+        fence = partial(lock.fence, session.home, run_id)
+        pointer = put_back(FileSink(session.home), Remote.of(session.config.storage), fence)
     shown = pointer.model_dump(mode="json", exclude={"previous"})
     session.show(shown, lambda: record_view(output(), shown))

@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 import psutil
 
-from recsys.artefacts import ArtefactRef, ArtefactStore, file_sha256, read_manifest
+from recsys.artefacts import ArtefactRef, ArtefactStore, Mirror, file_sha256, read_manifest
 from recsys.config import SourceConfig
 from recsys.data.dataset_files import FILES, Made, Progress, make_files
 from recsys.data.sources import locate_source
@@ -52,6 +52,7 @@ def ingest(
     progress: Progress | None = None,
     threads: int | None = None,
     clock: datetime | None = None,
+    mirror: Mirror | None = None,
 ) -> Ingested:
     """Bring a source's ratings and titles into a dataset artefact, or find the one that it gave before.
 
@@ -62,6 +63,7 @@ def ingest(
         progress: hears of ratings written.
         threads: of DuckDB (None: as many as the machine has, four at most).
         clock: the artefacts' creation time (None: now).
+        mirror: where artefacts are kept too.
 
     Raises:
         ConfigError: the configuration names no source.
@@ -69,7 +71,7 @@ def ingest(
         DownloadError: the data cannot be brought just now.
         MarqueeError: the disk is full.
     """
-    store = ArtefactStore(home)
+    store = ArtefactStore(home, mirror)
     located = locate_source(config, Place(home, note))
     identity = _identity(config, located)
     known = _known(store, identity)

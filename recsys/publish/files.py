@@ -23,7 +23,8 @@ from recsys.errors import PublicationError
 Fence = Callable[[], AbstractContextManager[object]]
 TOP_N = "top_n"
 SIMILAR = "similar_titles"
-_TABLES = {TOP_N: "recommendations", SIMILAR: "similar_titles"}  # folder of the sink → folder of the artefact
+TABLES = {TOP_N: "recommendations", SIMILAR: "similar_titles"}
+"""Folder of the sink → folder of the artefact."""
 
 
 class Publication(BaseModel):
@@ -110,29 +111,37 @@ class FileSink:
         Raises:
             PublicationError: the copy differs from the artefact.
         """
-        files = read_manifest(lists).files
-        parts = [name for name in sorted(files) if name.startswith("recommendations/part-")]
-        publication = Publication(
-            generation=lists.digest,
-            run_date=run_date,
-            path=str(self.root / TOP_N / f"run_date={run_date}" / f"generation={lists.digest}"),
-            similar_path=str(self.root / SIMILAR / f"run_date={run_date}" / f"generation={lists.digest}"),
-            rows=read_manifest(lists).rows["recommendations"],
-            users=users,
-            digest=_digest_of_parts([files[name].sha256 for name in parts]),
-            model_version=model_version,
-            run_id=run_id,
+        publication = self.publication(
+            lists, run_date=run_date, users=users, model_version=model_version, run_id=run_id
         )
         served = self.current() if self.pointer_path.exists() else None
         if served is not None and served.generation == publication.generation and self._whole(served, lists):
             return served, True
         for table in (SIMILAR, TOP_N):
             self._copy(lists, publication, table)
-        pointer = Pointer(**publication.model_dump(), previous=_before(served, publication, keep))
+        pointer = Pointer(**publication.model_dump(), previous=before(served, publication, keep))
         with fence():
             write_text(self.pointer_path, pointer.model_dump_json(indent=1) + "\n")
         self.prune(pointer)
         return pointer, False
+
+    def publication(
+        self, lists: ArtefactRef, *, run_date: date, users: int, model_version: str, run_id: str
+    ) -> Publication:
+        """What a recommendations artefact is called once it is published here (see :meth:`publish`)."""
+        manifest = read_manifest(lists)
+        parts = [name for name in sorted(manifest.files) if name.startswith("recommendations/part-")]
+        return Publication(
+            generation=lists.digest,
+            run_date=run_date,
+            path=str(self.root / TOP_N / f"run_date={run_date}" / f"generation={lists.digest}"),
+            similar_path=str(self.root / SIMILAR / f"run_date={run_date}" / f"generation={lists.digest}"),
+            rows=manifest.rows["recommendations"],
+            users=users,
+            digest=_digest_of_parts([manifest.files[name].sha256 for name in parts]),
+            model_version=model_version,
+            run_id=run_id,
+        )
 
     def rollback(self, fence: Fence = nullcontext) -> Pointer:
         """Serve the previous publication again.
@@ -158,7 +167,7 @@ class FileSink:
     def prune(self, pointer: Pointer) -> None:
         """Remove generations that the pointer does not name, and leftovers of killed runs."""
         named = {(p.run_date.isoformat(), p.generation) for p in (pointer, *pointer.previous)}
-        for table in _TABLES:
+        for table in TABLES:
             for folder in (self.root / table).glob("run_date=*/*generation=*"):
                 night = folder.parent.name.removeprefix("run_date=")
                 if (night, folder.name.removeprefix("generation=")) not in named:
@@ -169,7 +178,7 @@ class FileSink:
 
     def _whole(self, publication: Publication, lists: ArtefactRef) -> bool:
         files = read_manifest(lists).files
-        for table, source in _TABLES.items():
+        for table, source in TABLES.items():
             for name, entry in files.items():
                 if name.startswith(f"{source}/"):
                     path = self.folder(publication, table) / Path(name).name
@@ -183,7 +192,7 @@ class FileSink:
         try:
             draft.mkdir(parents=True)
             for name, entry in read_manifest(lists).files.items():
-                if name.startswith(f"{_TABLES[table]}/"):
+                if name.startswith(f"{TABLES[table]}/"):
                     copy = Path(shutil.copyfile(lists.file(name), draft / Path(name).name))
                     if file_sha256(copy) != entry.sha256:
                         raise PublicationError(
@@ -201,7 +210,8 @@ class FileSink:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _before(served: Pointer | None, new: Publication, keep: int) -> tuple[Publication, ...]:
+def before(served: Pointer | None, new: Publication, keep: int) -> tuple[Publication, ...]:
+    """What a new publication's pointer names as served before it: ``keep`` generations with the new one."""
     if served is None:
         return ()
     last = Publication(**served.model_dump(exclude={"previous"}))
