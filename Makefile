@@ -8,9 +8,10 @@ STAMP  := $(VENV)/.set-up
 HOME_DIR ?= .marquee
 TEST_WORKERS ?= 2
 CONFIG ?=
+SIZE   ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nightly test bench-quality check format lint types up down clean
+.PHONY: help setup nightly test bench bench-quality check format lint types up down clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -33,6 +34,9 @@ nightly: $(STAMP) ## run a night: ingest, validate, train, decide, publish
 
 test: $(STAMP) ## run every test, with the branch coverage of recsys
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --cov --cov-report=term:skip-covered
+
+bench: $(STAMP) ## speed, memory, growth against peers and limits (SIZE=1m; SIZE=25m takes hours and a whole night)
+	@$(BIN)/python -m benchmarks.scale --size $(SIZE)
 
 bench-quality: $(STAMP) ## remake every figure of docs/benchmarks.md from nothing (goes on from .bench)
 	@$(BIN)/python -m benchmarks.quality

@@ -28,7 +28,7 @@ COLOURS = {
 }
 """Dark enough for white, light enough for black."""
 OURS = ("user_autoencoder", "content_cnn", "blend", "ncf", "served")
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "marquee",
     "font.family": "sans-serif",
@@ -50,11 +50,11 @@ def write_plots(found: Mapping[str, Mapping[str, Any]], folder: Path) -> list[st
     """Draw what there are figures for; gives the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         for name, draw in _PLOTS.items():
             figures = found.get(name)
             if figures:
-                _save(draw(figures), folder / f"{name}.svg")
+                save(draw(figures), folder / f"{name}.svg")
                 drawn.append(f"{name}.svg")
     return drawn
 
@@ -149,7 +149,8 @@ def _dots(axes: Axes, labels: Sequence[str], intervals: Sequence[Interval], colo
     axes.grid(axis="x", color=FAINT, alpha=0.25)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a drawing that reads on light and on dark pages."""
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
     path.write_text(adapting(path.read_text(encoding="utf-8")), encoding="utf-8")
 

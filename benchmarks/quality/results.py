@@ -28,7 +28,7 @@ def keep(section: str, dataset: str, figures: dict[str, Any], today: date, folde
 def load_all(folder: Path = FOLDER) -> Results:
     """All figures that there are."""
     found: Results = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*.*.json")):
         section, _, dataset = path.stem.partition(".")
         found.setdefault(section, {})[dataset] = json.loads(path.read_text(encoding="utf-8"))
     return found
@@ -48,10 +48,11 @@ def rounded(value: Any, digits: int = 5) -> Any:
 def machine() -> str:
     """The machine in words: processor, cores, memory, Python."""
     memory = psutil.virtual_memory().total / 2**30
-    return f"{_processor()}, {psutil.cpu_count()} cores, {memory:.0f} GB, Python {platform.python_version()}"
+    return f"{processor()}, {psutil.cpu_count()} cores, {memory:.0f} GB, Python {platform.python_version()}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor in words."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
