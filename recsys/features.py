@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ CLOSE_TITLES = (1, 5, 10)
 """Newest titles that a candidate's vector is compared with: the last, the best of, the mean of."""
 TASTE_TAU = 10.0
 """Interactions over which recent taste (genres, years, words, content) fades by 1/e."""
+COUNTED_SHARE = 16
+"""One candidate in so many, those a tower likes least, has its rank there counted by itself: cold ones, as a rule."""
 DAY = 86_400e6
 """Microseconds."""
 
@@ -39,6 +42,18 @@ class TitleVectors:
     """[n_items, c] content vectors. None: no content."""
     aligned: Floats | None
     """[n_items, d] content vectors carried over to the space of decoder rows. None where either is missing."""
+
+    @cached_property
+    def unit_decoder(self) -> Floats:
+        """The decoder's rows at length 1; there must be a decoder."""
+        assert self.decoder is not None
+        return _unit(self.decoder)
+
+    @cached_property
+    def unit_content(self) -> Floats:
+        """The content vectors at length 1; there must be content."""
+        assert self.content is not None
+        return _unit(self.content)
 
 
 @dataclass(frozen=True)
@@ -70,27 +85,45 @@ def pair_features(block: Block, statistics: TitleStatistics, vectors: TitleVecto
     features |= dict(_user_features(liked, rows, statistics))
     features |= dict(_taste_features(liked, rows, statistics, vectors))
     if vectors.decoder is not None and block.user_vectors is not None:
-        features |= dict(_vector_features(block.user_vectors, rows, liked, vectors.decoder, statistics.ordered))
+        features |= dict(_vector_features(block.user_vectors, rows, liked, vectors.unit_decoder, statistics.ordered))
     if vectors.aligned is not None and block.user_vectors is not None:
         features["content_logit"] = _dots(block.user_vectors, vectors.aligned[rows])
     if statistics.ordered:
         features |= dict(_transition_features(block.histories, rows, statistics))
     if statistics.explicit:
-        features |= dict(_rating_features(block.histories, rows, statistics, vectors.decoder))
+        features |= dict(_rating_features(block.histories, rows, statistics, vectors))
     return {name: np.where(block.candidates >= 0, values, 0).astype(np.float32) for name, values in features.items()}
 
 
 def _tower_features(block: Block, rows: Ints) -> Iterator[tuple[str, Floats]]:
+    users, seen = block.histories.user_nums, block.histories.item_nums
+    unseen = np.empty(block.blend.shape, np.float32)
     for name, scores in block.scores.items():
-        masked = np.where(block.unseen, scores, -np.inf)
         found = np.take_along_axis(scores, rows, axis=1)
-        best_first = -np.sort(-masked, axis=1)
-        rank = np.stack([np.searchsorted(-row, -own) for row, own in zip(best_first, found, strict=True)])
-        top = np.where(np.isfinite(best_first[:, :1]), best_first[:, :1], 0)
-        mass = np.exp(np.where(np.isfinite(best_first), best_first, -np.inf) - top).sum(axis=1, keepdims=True)
+        np.copyto(unseen, scores)
+        unseen[users, seen] = -np.inf
+        rank = np.stack([_better(row, own) for row, own in zip(unseen, found, strict=True)])
+        top = unseen.max(axis=1, keepdims=True)
+        top = np.where(np.isfinite(top), top, 0)
+        np.exp(np.subtract(unseen, top, out=unseen), out=unseen)
+        mass = unseen.sum(axis=1, keepdims=True)
         yield f"{name}_zscore", np.take_along_axis(block.zscores[name], rows, axis=1)
         yield f"{name}_rank", -np.log1p(rank)
         yield f"{name}_log_softmax", found - top - np.log(np.maximum(mass, 1e-12))
+
+
+def _better(row: Floats, own: Floats) -> NDArray[np.intp]:
+    """How many of a row's scores are above each of ``own`` [k].
+
+    Most of ``own`` are near the top: only what is above those is sorted, for the few others the row is counted.
+    """
+    order = np.argsort(own)
+    low, high = np.split(own[order], [len(own) // COUNTED_SHARE])
+    above = np.sort(row[row > high[0]])
+    better = np.empty(len(own), np.intp)
+    better[order[: len(low)]] = [np.count_nonzero(row > score) for score in low]
+    better[order[len(low) :]] = len(above) - np.searchsorted(above, high, side="right")
+    return better
 
 
 def _title_features(histories: Histories, rows: Ints, statistics: TitleStatistics) -> Iterator[tuple[str, Floats]]:
@@ -127,17 +160,15 @@ def _taste_features(
     years = np.where(known, statistics.year[rows] - (weights @ statistics.year)[:, None], 0)
     yield "newer", np.clip(years / 10, -4, 4)
     yield "year_distance", -np.log1p(np.abs(years))
-    words = np.asarray((weights @ statistics.words @ statistics.words.T).todense(), np.float32)
-    yield "words", np.take_along_axis(words, rows, axis=1)
+    yield "words", statistics.common_words(weights, rows)
     if vectors.content is not None:
-        unit = _unit(vectors.content)
+        unit = vectors.unit_content
         yield "content", _dots(_unit(weights @ unit), unit[rows])
 
 
 def _vector_features(
-    user_vectors: Floats, rows: Ints, liked: Histories, decoder: Floats, ordered: bool
+    user_vectors: Floats, rows: Ints, liked: Histories, unit: Floats, ordered: bool
 ) -> Iterator[tuple[str, Floats]]:
-    unit = _unit(decoder)
     candidates = unit[rows]  # [n_users, k, d]
     yield "cosine_user", _dots(_unit(user_vectors), candidates)
     if not ordered:
@@ -160,7 +191,7 @@ def _transition_features(histories: Histories, rows: Ints, statistics: TitleStat
 
 
 def _rating_features(
-    histories: Histories, rows: Ints, statistics: TitleStatistics, decoder: Floats | None
+    histories: Histories, rows: Ints, statistics: TitleStatistics, vectors: TitleVectors
 ) -> Iterator[tuple[str, Floats]]:
     rated = histories.where(np.isfinite(histories.ratings))
     total = np.bincount(rated.user_nums, weights=rated.ratings, minlength=rated.n_users)
@@ -171,8 +202,8 @@ def _rating_features(
     disliked = histories.where(~histories.positive)
     weights = _weighted_mean(disliked, 2 * TASTE_TAU)
     yield "disliked_genres", _dots(weights @ statistics.genres, statistics.genres[rows])
-    if decoder is not None:
-        unit = _unit(decoder)
+    if vectors.decoder is not None:
+        unit = vectors.unit_decoder
         yield "disliked_cosine", _dots(_unit(weights @ unit), unit[rows])
 
 

@@ -79,23 +79,24 @@ class Blend:
         unseen = np.ones((histories.n_users, self.n_items), np.bool_)
         unseen[histories.user_nums, histories.item_nums] = False
         scores = {name: tower.scores(histories) for name, tower in self.towers.items()}
-        zscores = {name: _zscores(values, unseen & ~self.cold) for name, values in scores.items()}
+        warm = histories.where(~self.cold[histories.item_nums])
+        zscores = {name: _zscores(values, ~self.cold, warm) for name, values in scores.items()}
         return Scored(scores, zscores, self._blend(zscores), unseen)
 
     def _blend(self, zscores: Mapping[str, Floats]) -> Floats:
-        blend = np.zeros_like(next(iter(zscores.values())))
+        blend, part = (np.zeros_like(next(iter(zscores.values()))) for _ in range(2))
         for name, weight in self.weights.items():
             if weight:
-                blend += np.float32(weight) * zscores[name]
+                blend += np.multiply(zscores[name], np.float32(weight), out=part)
         if CONTENT in zscores:
             blend[:, self.cold] = COLD_WEIGHT * zscores[CONTENT][:, self.cold]
         return blend
 
     def candidates(self, scored: Scored, k: int) -> Ints:
         """The k best unseen titles of every user, [n_users, k], -1 where there are fewer; the quota of cold ones in."""
-        listable = np.where(scored.unseen, scored.blend, -np.inf).astype(np.float32)
+        listable = np.where(scored.unseen, scored.blend, np.float32(-np.inf))
         if CONTENT in scored.zscores and self.cold.any():
-            hopes = np.where(scored.unseen & self.cold, scored.zscores[CONTENT], -np.inf).astype(np.float32)
+            hopes = np.where(scored.unseen & self.cold, scored.zscores[CONTENT], np.float32(-np.inf))
             chosen, values = top_k(hopes, min(max(1, k // COLD_QUOTA), int(self.cold.sum())))
             users, places = np.nonzero(np.isfinite(values))
             listable[users, chosen[users, places]] = np.finfo(np.float32).max
@@ -119,13 +120,23 @@ class Blend:
         return cls(load_towers(folder), about["weights"], cold)
 
 
-def _zscores(scores: Floats, among: Bools) -> Floats:
-    """Per-user z-scores over the titles that are ``among``."""
-    count = np.maximum(among.sum(axis=1, keepdims=True), 1)
-    mean = np.where(among, scores, 0).sum(axis=1, keepdims=True) / count
-    variance = np.where(among, np.square(scores - mean), 0).sum(axis=1, keepdims=True) / count
-    zscores = (scores - mean) / np.sqrt(np.maximum(variance, 1e-12))
-    return np.asarray(np.clip(zscores, -MOST, MOST), np.float32)
+def _zscores(scores: Floats, warm: Bools, seen: Histories) -> Floats:
+    """Per-user z-scores over the ``warm`` titles [n_items] that are not ``seen`` (histories of warm titles).
+
+    A few passes in place, and sums as products with a vector: over wide rows the memory's speed is what counts.
+    """
+    counted, users, items = warm.astype(np.float32), seen.user_nums, seen.item_nums
+
+    def mean(values: Floats) -> Floats:
+        seen_too = np.bincount(users, weights=values[users, items], minlength=len(values))
+        return np.asarray((values @ counted - seen_too) / np.maximum(warm.sum() - seen.lengths, 1), np.float32)
+
+    zscores = scores - mean(scores)[:, None]
+    shift = mean(zscores)  # what rounding has left: squares are taken of what is centred
+    variance = mean(np.square(zscores)) - np.square(shift)
+    zscores -= shift[:, None]
+    zscores *= 1 / np.sqrt(np.maximum(variance, np.float32(1e-12)))[:, None]
+    return np.clip(zscores, -MOST, MOST, out=zscores)
 
 
 def save_towers(folder: Path, towers: Mapping[str, Scorer], saved: Mapping[str, Path]) -> None:

@@ -93,13 +93,28 @@ class TitleStatistics:
         """
         counts = self.forerunners if backward else self.followers
         chance, totals = self._shares[1 if backward else 0], self._shares[2 if backward else 3]
-        found = np.take_along_axis(counts[np.maximum(items, 0)].toarray(), candidates, axis=1)
+        found = _entries(counts, np.maximum(items, 0), candidates)
         expected = chance[candidates]
         total = totals[np.maximum(items, 0), None]
         lift = np.log(
             (found + LIFT_SHRINKAGE * expected) / ((total + LIFT_SHRINKAGE) * np.maximum(expected, 1e-12)) + 1e-12
         )
         return np.where((items >= 0)[:, None] & (expected > 0), lift, 0).astype(np.float32)
+
+    def common_words(self, weights: sparse.csr_matrix, candidates: Ints) -> Floats:
+        """How alike the words of candidates [n_users, k] are to those of users' titles, [n_users, k].
+
+        Args:
+            weights: [n_users, n_items] of the users' titles.
+            candidates: [n_users, k].
+        """
+        tastes = np.asarray((weights @ self.words).todense(), np.float32)  # [n_users, n_words]
+        titles = self.words[candidates.ravel()]
+        pairs = np.repeat(np.arange(candidates.size), np.diff(titles.indptr))
+        products = titles.data * tastes[pairs // candidates.shape[1], titles.indices]
+        return (
+            np.bincount(pairs, weights=products, minlength=candidates.size).reshape(candidates.shape).astype(np.float32)
+        )
 
     @cached_property
     def _shares(self) -> tuple[Floats, Floats, Floats, Floats]:
@@ -133,6 +148,17 @@ class TitleStatistics:
             return sparse.csr_matrix(parts, shape=tuple(tensors[f"{name}.shape"]))
 
         return cls(**{field.name: read(field.name) for field in fields(cls)})
+
+
+def _entries(matrix: sparse.csr_matrix, rows: NDArray[np.integer], columns_: Ints) -> Floats:
+    """Of a matrix with sorted indices, one row for each of ``rows`` [n] at its ``columns_`` [n, k]: [n, k]."""
+    found = np.zeros(columns_.shape, np.float32)
+    for place, (start, end) in enumerate(zip(matrix.indptr[rows], matrix.indptr[rows + 1], strict=True)):
+        if start < end:
+            indices = matrix.indices[start:end]
+            at = np.minimum(np.searchsorted(indices, columns_[place]), end - start - 1)
+            found[place] = np.where(indices[at] == columns_[place], matrix.data[start:end][at], 0)
+    return found
 
 
 def title_statistics(histories: Histories, titles: pa.Table) -> TitleStatistics:

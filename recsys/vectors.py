@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -59,7 +60,7 @@ class VectorSpace:
     turn: Floats
     """[d, d] from the copy's user vectors to the common space, to root mean square 1."""
 
-    @property
+    @cached_property
     def for_features(self) -> TitleVectors:
         """As the pair features take them."""
         some = bool(self.decoder.shape[1])
