@@ -18,6 +18,7 @@ ONLY = {
     "typer": ("flows/cli/",),
     "tomllib": ("flows/settings.py",),
     "pickle": ("recsys/workers.py",),
+    "ray": ("tasks/engines/ray_",),
 }
 """Module → where it may be imported, anywhere in a file. (workers.py: messages between a run's own two processes.)"""
 
