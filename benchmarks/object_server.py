@@ -19,8 +19,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import s3fs
+
 HOST = "127.0.0.1"
 WEED = Path(sys.executable).with_name("weed")
+BUCKET = "bucket"
 ACCESS_KEY, SECRET_KEY = "marquee", "only-for-the-loopback"
 _PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
           "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")  # fmt: skip
@@ -84,6 +87,8 @@ def object_server(folder: Path) -> Iterator[ObjectServer]:
     log.close()
     try:
         _await(server, folder / "log.txt")
+        client = {"key": ACCESS_KEY, "secret": SECRET_KEY, "endpoint_url": server.endpoint}
+        s3fs.S3FileSystem(**client, skip_instance_cache=True).mkdir(BUCKET)
         yield server
     finally:
         server.stop()

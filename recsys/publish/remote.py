@@ -105,7 +105,7 @@ class RemoteExports:
                 remedy="publish a night first",
             )
         back = served.previous[0]
-        if not any("/part-" in name for name in self._sizes(back)):
+        if not any(name.startswith("part-") for name in self._remote.sizes(_folder(TOP_N, back))):
             raise PublicationError("the previous publication's files are gone", where=back.path)
         return Pointer(**back.model_dump(), previous=served.previous[1:])
 
