@@ -118,11 +118,12 @@ def _better(row: Floats, own: Floats) -> NDArray[np.intp]:
     Most of ``own`` are near the top: only what is above those is sorted, for the few others the row is counted.
     """
     order = np.argsort(own)
-    low, high = np.split(own[order], [len(own) // COUNTED_SHARE])
+    counted = len(own) // COUNTED_SHARE
+    low, high = own[order[:counted]], own[order[counted:]]
     above = np.sort(row[row > high[0]])
     better = np.empty(len(own), np.intp)
-    better[order[: len(low)]] = [np.count_nonzero(row > score) for score in low]
-    better[order[len(low) :]] = len(above) - np.searchsorted(above, high, side="right")
+    better[order[:counted]] = [np.count_nonzero(row > score) for score in low]
+    better[order[counted:]] = len(above) - np.searchsorted(above, high, side="right")
     return better
 
 

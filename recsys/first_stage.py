@@ -94,12 +94,14 @@ class Blend:
 
     def candidates(self, scored: Scored, k: int) -> Ints:
         """The k best unseen titles of every user, [n_users, k], -1 where there are fewer; the quota of cold ones in."""
-        listable = np.where(scored.unseen, scored.blend, np.float32(-np.inf))
+        listable = scored.blend.copy()
+        listable[~scored.unseen] = -np.inf
         if CONTENT in scored.zscores and self.cold.any():
-            hopes = np.where(scored.unseen & self.cold, scored.zscores[CONTENT], np.float32(-np.inf))
-            chosen, values = top_k(hopes, min(max(1, k // COLD_QUOTA), int(self.cold.sum())))
+            # All of them are blended at the same share of their content z-score: the order is the same.
+            cold = np.flatnonzero(self.cold)
+            chosen, values = top_k(listable[:, cold], min(max(1, k // COLD_QUOTA), len(cold)))
             users, places = np.nonzero(np.isfinite(values))
-            listable[users, chosen[users, places]] = np.finfo(np.float32).max
+            listable[users, cold[chosen[users, places]]] = np.finfo(np.float32).max
         return top_k(listable, k)[0]
 
     def save(self, folder: Path, towers: Mapping[str, Path] | None = None) -> None:

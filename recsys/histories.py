@@ -73,7 +73,13 @@ class Histories:
 
     def select(self, users: NDArray[np.integer] | slice) -> Histories:
         """The histories of some users, in the order asked for."""
-        users = np.arange(self.n_users)[users] if isinstance(users, slice) else np.asarray(users, dtype=np.int64)
+        if isinstance(users, slice):
+            if users.step in (None, 1):  # neighbours: what is not theirs is not looked at, however many users there are
+                start, stop, _ = users.indices(self.n_users)
+                bounds = np.asarray(self.indptr[start : max(start, stop) + 1])
+                return self._with(bounds - bounds[0], np.arange(bounds[0], bounds[-1]))
+            users = np.arange(self.n_users)[users]
+        users = np.asarray(users, dtype=np.int64)
         lengths = self.lengths[users]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], lengths)

@@ -20,7 +20,9 @@ from recsys.data.ids import IdMap
 from recsys.errors import PublicationError
 from recsys.fallback import Fallback
 from recsys.histories import Bools, Floats, Histories, Ints
+from recsys.parallel import in_order
 from recsys.reasons import Reasons
+from recsys.retrieval import users_per_block
 from recsys.scoring import Scorer
 from recsys.similar import similar_blocks
 from recsys.topk import NO_ITEM, mask_seen, top_k
@@ -64,6 +66,7 @@ def recommend(
     new: Bools | None = None,
     new_share: float = 0.0,
     block_size: int = 512,
+    threads: int | None = None,
 ) -> Iterator[Lists]:
     """The n best unseen, listable titles of every user, in blocks of users.
 
@@ -77,19 +80,24 @@ def recommend(
         min_history: least positive interactions for the model to be asked alone.
         new: [n_items] titles that nobody has watched yet; None: there are none, or the model knows nothing of them.
         new_share: least share of a list's places (rounded down) that new titles have, see :func:`with_new_titles`.
-        block_size: users at a time; memory is block_size × n_items × 4 bytes.
+        block_size: users at a time, fewer where titles are many: memory does not grow with either.
+        threads: blocks at a time (None: as many threads as a product of matrices would use).
 
     Raises:
         PublicationError: the model gave a score that is not finite.
     """
-    for first, block in histories.blocks(block_size):
+
+    def lists_of(numbered: tuple[int, Histories]) -> Lists:
+        first, block = numbered
         scores, few = served_scores(scorer, block, fallback, min_history)
         mask_seen(scores, block)
         scores[:, ~listable] = -np.inf
         items, values = top_k(scores, n)
         if new is not None and int(n * new_share):
             items, values = with_new_titles(scores, items, values, new & listable, int(n * new_share))
-        yield Lists(first, items, values, few, block)
+        return Lists(first, items, values, few, block)
+
+    return in_order(lists_of, histories.blocks(users_per_block(histories.n_items, block_size)), threads)
 
 
 def served_scores(scorer: Scorer, histories: Histories, fallback: Fallback, min_history: int) -> tuple[Floats, Bools]:

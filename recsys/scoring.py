@@ -54,15 +54,16 @@ def over_all_titles(scores: Floats, item_nums: Ints, popularity: Floats, known: 
         [n_users, n_items] float32.
     """
     n_users, n_items = len(scores), len(popularity)
-    if len(item_nums) == n_items:
-        whole = np.empty((n_users, n_items), np.float32)
-    else:
+    whole = np.empty((n_users, n_items), np.float32)
+    if len(item_nums) < n_items:
         spread = np.zeros((n_users, 1), np.float32)
         lowest = np.zeros((n_users, 1), np.float32)
         if len(item_nums):
             lowest = scores.min(axis=1, keepdims=True)
             spread = np.maximum(scores.std(axis=1, keepdims=True), np.maximum(1e-3, 1e-5 * np.abs(lowest)))
-        whole = (lowest - 2 * spread + spread * popularity).astype(np.float32)
-    whole[:, item_nums] = scores
+        np.multiply(spread, popularity, out=whole)
+        whole += lowest - 2 * spread
+    for row, covered in zip(whole, scores, strict=True):  # by rows: twice as fast as one assignment to columns
+        row[item_nums] = covered
     whole[~known] = popularity
     return whole

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.histories import Bools, Floats, Histories, Ints
-from recsys.topk import top_k
+from recsys.retrieval import retrieve
 
 BEHAVIOUR_SHARE = 0.7
 """Share of behaviour in the similarity of two titles that both have interactions."""
@@ -66,11 +66,12 @@ def title_space(behaviour: Floats, content: Floats | None, has_interactions: Boo
     return unit_rows(np.concatenate(parts, axis=1).astype(np.float32))
 
 
-def similar_blocks(space: Floats, listable: Bools, n: int, block_size: int = 512) -> Iterator[tuple[int, Ints, Floats]]:
+def similar_blocks(
+    space: Floats, listable: Bools, n: int, block_size: int = 128, threads: int | None = None
+) -> Iterator[tuple[int, Ints, Floats]]:
     """The n most similar other listable titles of every title: (first title, items [b, n], scores [b, n])."""
-    for start in range(0, len(space), block_size):
-        scores = (space[start : start + block_size] @ space.T).astype(np.float32)  # [b, n_items]
-        own = np.arange(len(scores))
-        scores[own, start + own] = -np.inf
-        scores[:, ~listable] = -np.inf
-        yield start, *top_k(scores, n)
+    own = np.arange(len(space) + 1)
+    itself = Histories(
+        own, own[:-1].astype(np.int32), own[:-1].astype(np.float32), own[:-1] >= 0, timestamps=None, n_items=len(space)
+    )
+    return retrieve(space, space, n, seen=itself, listable=listable, block_size=block_size, threads=threads)
