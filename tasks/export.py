@@ -18,17 +18,16 @@ from recsys.bundle import Bundle, load_bundle
 from recsys.catalogue import eligible
 from recsys.data.split import align_titles, id_maps, read_histories
 from recsys.data.validated import ValidatedDataset
-from recsys.fallback import Fallback
 from recsys.families import load_scorer
 from recsys.histories import Bools
+from recsys.listing import Listing
 from recsys.look import TITLES_FILE, write_names
 from recsys.publish.audit import audit
 from recsys.publish.files import FileSink, Pointer
 from recsys.publish.remote import publish
-from recsys.reasons import Reasons
-from recsys.recommend import recommend as best_unseen
-from recsys.recommend import unwatched, write_recommendations, write_similar
+from recsys.recommend import write_similar
 from recsys.storage import Remote
+from tasks.engines import write_lists
 from tasks.events import RowsDone, emit
 from tasks.refit import SPACE_FILE
 from tasks.run import Run, stage
@@ -106,6 +105,7 @@ def _configuration(run: Run, version: str) -> dict[str, Any]:
         "positive_from": run.config.ratings.positive_from,
         "run_date": run.run_date.isoformat(),
         "model_version": version,
+        **({"engine": "ray"} if run.config.compute.engine == "ray" else {}),  # its parts are cut elsewhere
     }
 
 
@@ -119,27 +119,12 @@ def _write(run: Run, data: ValidatedDataset, bundle: Bundle, version: str, draft
     )
     listable = eligible(titles, run.run_date, blocked=export.blocked, region=export.region)
     listable &= _members(catalogue.ids, items.ids)
-    fallback = Fallback.of(histories)
     space = np.load(bundle.folder / SPACE_FILE, allow_pickle=False)
-    written = write_recommendations(
+    written = write_lists(
+        run.config.compute,
+        Listing(bundle, users, histories, titles, listable, space, export, version, run.run_date),
         draft.path / "recommendations",
-        best_unseen(
-            bundle.serving,
-            histories,
-            fallback,
-            n=export.n,
-            listable=listable,
-            min_history=export.min_history,
-            new=unwatched(histories) if bundle.reads_text else None,
-            new_share=export.new_titles,
-            block_size=export.block_size,
-        ),
-        Reasons(titles, space),
-        users,
-        items,
-        model_version=version,
-        run_date=run.run_date,
-        progress=lambda done: emit(RowsDone("recommend", done, len(users), "users")),
+        lambda done: emit(RowsDone("recommend", done, len(users), "users")),
     )
     similar = write_similar(draft.path / "similar_titles", space, items, listable, n=export.similar)
     write_names(draft.path / "recommendations" / TITLES_FILE, titles)

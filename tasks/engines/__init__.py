@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from recsys.config import ComputeConfig
+from recsys.listing import Listing, Progress
+from recsys.recommend import ListCounts
 from recsys.tracker import Tracker
 from recsys.workers import ChildResult, run_in_child
 
@@ -57,6 +59,23 @@ def train(
 
     run = ray_training.train_together if together else ray_training.train_alone
     return run(compute, function, args, kwargs, name=name, tracker=tracker, log=log)
+
+
+def write_lists(compute: ComputeConfig, listing: Listing, folder: Path, progress: Progress) -> ListCounts:
+    """Write every user's list as ``part-*.parquet``, in the order of users.
+
+    Raises:
+        PublicationError: the model gave a score that is not finite.
+        ConfigError: Ray is not installed, or its cluster cannot be reached.
+    """
+    if compute.engine == "local":
+        return listing.write(folder, progress=progress)
+    from tasks.engines import ray_cluster
+
+    ray_cluster.connect(compute)
+    from tasks.engines import ray_lists
+
+    return ray_lists.write_lists(compute, listing, folder, progress)
 
 
 def of_its_bytes(compute: ComputeConfig) -> dict[str, Any]:
