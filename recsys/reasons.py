@@ -18,35 +18,34 @@ NOTABLE_SIMILARITY = 0.15
 """Below this, the nearest watched title is no reason."""
 
 
+_ENDINGS = ("", ", with some of the same cast", ", by the same director")
+
+
 class Reasons:
     """Gives reasons in the space of similar titles (see :mod:`recsys.similar`)."""
 
     def __init__(self, titles: pa.Table, space: Floats) -> None:
-        self._names = np.array(display_names(titles), dtype=object)
+        names = display_names(titles)
+        phrases = [f"Because you watched {name}{ending}" for ending in _ENDINGS for name in names]
+        self._phrases = pa.array([*phrases, POPULAR_NOW], pa.string())
         self._space = space
         self._directors = list_matrix(titles, columns.DIRECTORS)
         self._cast = list_matrix(titles, columns.CAST)
 
-    def explain(self, items: Ints, histories: Histories, fallback: Bools) -> list[list[str | None]]:
-        """Reasons for the lists ``items`` [n_users, n]; None where there is no line.
+    def explain(self, items: Ints, histories: Histories, fallback: Bools) -> pa.Array:
+        """Reasons for all lines of the lists ``items`` [n_users, n], list after list; where there is no line, none.
 
         ``fallback`` [n_users] marks the users whose list is popularity.
         """
         watched = _padded(histories.positives().last(NEWEST))  # [n_users, w]
         nearest, similarity = self._nearest(items, watched)
-        reasons: list[list[str | None]] = []
-        for row, line in enumerate(items):
-            reasons.append(
-                [
-                    None
-                    if item == NO_ITEM
-                    else POPULAR_NOW
-                    if fallback[row] or similarity[row, place] < NOTABLE_SIMILARITY
-                    else self._because(int(item), int(nearest[row, place]))
-                    for place, item in enumerate(line)
-                ]
-            )
-        return reasons
+        lines = items != NO_ITEM
+        told = lines & ~fallback[:, None] & (similarity >= NOTABLE_SIMILARITY)
+        listed, near = items[told], nearest[told]
+        ending = np.where(_shared(self._directors, listed, near), 2, _shared(self._cast, listed, near))
+        phrase = np.full(items.shape, len(self._phrases) - 1, np.int64)
+        phrase[told] = ending * len(self._space) + near
+        return self._phrases.take(pa.array(phrase[lines]))
 
     def _nearest(self, items: Ints, watched: Ints) -> tuple[Ints, Floats]:
         if watched.shape[1] == 0:
@@ -61,18 +60,10 @@ class Reasons:
             np.take_along_axis(similarity, best[:, :, None], axis=2)[:, :, 0].astype(np.float32),
         )
 
-    def _because(self, item: int, seen: int) -> str:
-        if _share(self._directors, item, seen):
-            return f"Because you watched {self._names[seen]}, by the same director"
-        if _share(self._cast, item, seen):
-            return f"Because you watched {self._names[seen]}, with some of the same cast"
-        return f"Because you watched {self._names[seen]}"
 
-
-def _share(matrix: sparse.csr_matrix, one: int, other: int) -> bool:
-    first = matrix.indices[matrix.indptr[one] : matrix.indptr[one + 1]]
-    second = matrix.indices[matrix.indptr[other] : matrix.indptr[other + 1]]
-    return bool(len(first) and len(second) and np.isin(first, second).any())
+def _shared(matrix: sparse.csr_matrix, one: Ints, other: Ints) -> Bools:
+    """Whether the rows ``one`` [n] and ``other`` [n] of a matrix of ones have a column in common, [n]."""
+    return np.diff(matrix[one].multiply(matrix[other]).tocsr().indptr) > 0
 
 
 def _padded(histories: Histories) -> Ints:

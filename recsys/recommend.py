@@ -28,6 +28,8 @@ from recsys.similar import similar_blocks
 from recsys.topk import NO_ITEM, mask_seen, top_k
 
 ROWS_PER_PART = 4_000_000
+ROWS_PER_GROUP = 131_072
+"""Rows of a Parquet row group: the blocks of users that they come in are smaller where titles are many."""
 
 
 @dataclass(frozen=True)
@@ -187,14 +189,13 @@ def write_recommendations(
 
 def _table(lists: Lists, reasons: Reasons, users: IdMap, items: IdMap, model_version: str, run_date: date) -> pa.Table:
     rows, places = np.nonzero(lists.items != NO_ITEM)
-    texts = reasons.explain(lists.items, lists.histories, lists.fallback)
     return pa.table(
         {
             columns.USER_ID: users.external(lists.first_user + rows),
             columns.RANK: pa.array((places + 1).astype(np.int16)),
             columns.ITEM_ID: items.external(lists.items[rows, places]),
             columns.SCORE: pa.array(lists.scores[rows, places]),
-            columns.REASON: pa.array([texts[row][place] for row, place in zip(rows, places, strict=True)], pa.string()),
+            columns.REASON: reasons.explain(lists.items, lists.histories, lists.fallback),
             columns.MODEL_VERSION: pa.repeat(pa.scalar(model_version), len(rows)),
             columns.RUN_DATE: pa.repeat(pa.scalar(run_date, pa.date32()), len(rows)),
         },
@@ -236,7 +237,7 @@ def write_parts(
     part, written = 0, 0
     writer = open_parquet_writer(folder / f"part-{part:05d}.parquet", schema, sorted_by=sorted_by)
     try:
-        for table in tables:
+        for table in _gathered(tables, min(rows, ROWS_PER_GROUP)):
             if written >= rows:
                 writer.close()
                 part, written = part + 1, 0
@@ -245,3 +246,15 @@ def write_parts(
             written += table.num_rows
     finally:
         writer.close()
+
+
+def _gathered(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of at least so many, the last one excepted: a table becomes a row group."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) >= rows:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)

@@ -169,15 +169,27 @@ def test_reasons_name_what_is_shared(titles):
     histories = Histories.of_lists([[1], [2], []], 4)
     items = np.array([[3, 2], [0, 3], [0, NO_ITEM]], np.int32)
     reasons = Reasons(titles, space).explain(items, histories, np.array([False, False, False]))
-    assert reasons[0] == ["Because you watched One, with some of the same cast", "Because you watched One"]
-    assert reasons[1] == ["Because you watched Two, by the same director", "Because you watched Two"]
-    assert reasons[2] == [POPULAR_NOW, None]
+    assert reasons.to_pylist() == [
+        "Because you watched One, with some of the same cast",
+        "Because you watched One",
+        "Because you watched Two, by the same director",
+        "Because you watched Two",
+        POPULAR_NOW,
+    ]
+
+
+def test_what_is_far_from_all_that_was_watched_is_popular(titles):
+    space = np.eye(4, dtype=np.float32)
+    reasons = Reasons(titles, space).explain(np.array([[0]], np.int32), Histories.of_lists([[1]], 4), np.array([False]))
+    assert reasons.to_pylist() == [POPULAR_NOW]
 
 
 def test_parts_are_cut_by_rows(tmp_path):
     schema = pa.schema([("x", pa.int64())])
     write_parts(tmp_path, (pa.table({"x": [n]}, schema) for n in range(5)), schema, (), rows=2)
     assert [pq.read_table(p)["x"].to_pylist() for p in sorted(tmp_path.iterdir())] == [[0, 1], [2, 3], [4]]
+    write_parts(tmp_path / "whole", (pa.table({"x": [n]}, schema) for n in range(5)), schema, ())
+    assert pq.read_metadata(tmp_path / "whole" / "part-00000.parquet").num_row_groups == 1
     write_parts(tmp_path / "none", iter(()), schema, ())
     assert pq.read_table(tmp_path / "none").num_rows == 0
 
