@@ -63,7 +63,7 @@ class Reasons:
 
 def _shared(matrix: sparse.csr_matrix, one: Ints, other: Ints) -> Bools:
     """Whether the rows ``one`` [n] and ``other`` [n] of a matrix of ones have a column in common, [n]."""
-    return np.diff(matrix[one].multiply(matrix[other]).tocsr().indptr) > 0
+    return np.asarray(np.diff(matrix[one].multiply(matrix[other]).tocsr().indptr) > 0)
 
 
 def _padded(histories: Histories) -> Ints:
