@@ -109,7 +109,7 @@ def _check_ratings(
 
 def _check_titles(subject: Subject, terms: Terms, accepted: Path) -> tuple[TitlesCheck, Audit]:
     suite = titles_suite(last_year=terms.last_year)
-    audit = Audit("titles", suite)
+    audit = Audit("titles", suite, rows=subject.titles.num_rows)
     found = check_titles(subject.titles, row_rules(suite, columns.TITLES))
     if subject.titles.num_rows:
         audit.came += run_suite(suite, subject.titles)

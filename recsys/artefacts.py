@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSIONS: dict[str, int] = {
     "source": 1,
     "dataset": 1,
-    "validated": 1,
+    "validated": 2,
     "split": 2,
     "user_autoencoder": 2,
     "content_cnn": 1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import columns
-from recsys.artefacts import open_parquet_writer
+from recsys.artefacts import link, open_parquet_writer
+from recsys.data.clean import is_clean
 from recsys.errors import SourceError
 
 CHUNK_ROWS = 1 << 19
+_ROW_GROUP = 262_144
+_ORDER = (columns.USER_ID, columns.TIMESTAMP, columns.ITEM_ID)
 
 _FAULT = "fault"
 REJECTED = columns.RATINGS.append(pa.field(_FAULT, pa.int32()))
@@ -89,11 +93,12 @@ def check_ratings(
     Args:
         source: Parquet in the schema ``columns.RATINGS``; read in chunks of whole users (it is sorted first, out of
             core, where it does not come sorted).
-        accepted: Parquet to write, sorted by user, time (nulls first) and title.
+        accepted: Parquet to write, sorted by user, time (nulls first) and title; the source itself, linked, where
+            nothing is turned away.
         rejected: Parquet to write, in the schema :data:`REJECTED`.
         rules: in order of precedence.
         positive_from: least positive rating on the ratings' own scale; implicit rows are positive.
-        on_chunk: hears of every chunk.
+        on_chunk: hears of every chunk; ids may be dictionary-encoded.
         chunk_rows: rows read at a time, at least; memory grows with it and with the longest user.
         memory: DuckDB's limit, beyond which it spills.
 
@@ -102,27 +107,67 @@ def check_ratings(
     """
     require_columns(source, columns.RATINGS)
     result, items = RatingsCheck(), [pa.array([], pa.string())]
-    order = (columns.USER_ID, columns.TIMESTAMP, columns.ITEM_ID)
     with (
         utc_database(memory_limit=memory, temp_directory=str(accepted.parent / "spill")) as database,
-        open_parquet_writer(accepted, columns.RATINGS, sorted_by=order) as good,
         open_parquet_writer(rejected, REJECTED) as bad,
     ):
-        sorted_source = _sorted_by_user(database, source, accepted.with_suffix(".sorted"))
-        for chunk in user_chunks([sorted_source], chunk_rows):
-            flagged = _flag(database, chunk, rules)
-            turned_away = flagged.filter(pc.greater(flagged[_FAULT], 0))
-            kept = _settle(database, flagged)
-            _count(database, result, rules, chunk, turned_away, kept, positive_from)
-            items.append(pc.unique(kept[columns.ITEM_ID]).cast(pa.string()))
-            good.write_table(kept, row_group_size=262_144)
-            if turned_away.num_rows:
-                bad.write_table(turned_away.cast(REJECTED))
-            if on_chunk:
-                on_chunk(chunk, kept)
+        ordered = _sorted_by_user(database, source, accepted.with_suffix(".sorted"))
+        with _Accepted(ordered, accepted, chunk_rows, whole=ordered == source and _is_ours(source)) as good:
+            for chunk in user_chunks([ordered], chunk_rows, encoded=True):
+                if is_clean(database, chunk, rules):
+                    kept, turned_away = chunk, REJECTED.empty_table()
+                    good.keep_all(chunk)
+                else:
+                    flagged = _flag(database, chunk, rules)
+                    turned_away = flagged.filter(pc.greater(flagged[_FAULT], 0))
+                    kept = _settle(database, flagged)
+                    good.keep(kept)
+                _count(database, result, rules, chunk, turned_away, kept, positive_from)
+                items.append(_used(kept[columns.ITEM_ID]))
+                if turned_away.num_rows:
+                    bad.write_table(turned_away.cast(REJECTED))
+                if on_chunk:
+                    on_chunk(chunk, kept)
         accepted.with_suffix(".sorted").unlink(missing_ok=True)
     result.items = pc.unique(pa.chunked_array(items))
     return result
+
+
+class _Accepted:
+    """The file of accepted rows: a link to the source for as long as all of it is accepted, else written."""
+
+    def __init__(self, source: Path, path: Path, chunk_rows: int, *, whole: bool) -> None:
+        self._source, self._path, self._chunk_rows = source, path, chunk_rows
+        self._chunks = 0
+        """Chunks accepted in full and not written."""
+        self._writer = None if whole else self._open()
+
+    def __enter__(self) -> _Accepted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is None:
+            link(self._source, self._path)
+        else:
+            self._writer.close()
+
+    def keep_all(self, chunk: pa.Table) -> None:
+        """Accept a chunk as it came."""
+        if self._writer is None:
+            self._chunks += 1
+        else:
+            self.keep(chunk.cast(columns.RATINGS))
+
+    def keep(self, rows: pa.Table) -> None:
+        """Accept these rows of a chunk."""
+        if self._writer is None:
+            self._writer = self._open()
+            for chunk in islice(user_chunks([self._source], self._chunk_rows), self._chunks):
+                self._writer.write_table(chunk, row_group_size=_ROW_GROUP)
+        self._writer.write_table(rows, row_group_size=_ROW_GROUP)
+
+    def _open(self) -> pq.ParquetWriter:
+        return open_parquet_writer(self._path, columns.RATINGS, sorted_by=_ORDER)
 
 
 def require_columns(path: Path, schema: pa.Schema) -> None:
@@ -145,19 +190,23 @@ def missing_columns(path: Path, schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if name not in present]
 
 
-def user_chunks(files: Sequence[Path], rows: int = CHUNK_ROWS) -> Iterator[pa.Table]:
+def user_chunks(files: Sequence[Path], rows: int = CHUNK_ROWS, *, encoded: bool = False) -> Iterator[pa.Table]:
     """Tables of at least ``rows`` rows (the last may be shorter) that end where a user ends.
 
     Args:
         files: Parquet, together sorted by user_id (nulls anywhere next to each other).
         rows: the size aimed at.
+        encoded: leave ids dictionary-encoded, as they lie in the files.
     """
+    ids = [columns.USER_ID, columns.ITEM_ID] if encoded else None
+    opened = (pq.ParquetFile(f, page_checksum_verification=True, read_dictionary=ids) for f in files)
     held: list[pa.RecordBatch] = []
-    for batch in (b for f in files for b in pq.ParquetFile(f, page_checksum_verification=True).iter_batches(1 << 18)):
+    for batch in (b for file in opened for b in file.iter_batches(1 << 18)):
         held.append(batch)
         if sum(b.num_rows for b in held) < rows:
             continue
         users = batch[columns.USER_ID]
+        users = users.indices if isinstance(users, pa.DictionaryArray) else users
         last = users[-1]
         start = pc.index(users, last).as_py() if last.is_valid else pc.index(users.is_null(), True).as_py()
         if start:  # else the batch is all one user, who may have begun earlier: read on
@@ -177,8 +226,10 @@ def utc_database(**settings: str) -> duckdb.DuckDBPyConnection:
 def _sorted_by_user(database: duckdb.DuckDBPyConnection, source: Path, scratch: Path) -> Path:
     """The file itself where users stand together in order, else a sorted copy."""
     last = ""
-    for batch in pq.ParquetFile(source).iter_batches(1 << 18, columns=[columns.USER_ID]):
-        users = pc.fill_null(batch.column(0), "")
+    file = pq.ParquetFile(source, read_dictionary=[columns.USER_ID])
+    for batch in file.iter_batches(1 << 18, columns=[columns.USER_ID]):
+        runs = pc.run_end_encode(batch.column(0).indices).values
+        users = pc.fill_null(batch.column(0).dictionary.take(runs), "")
         if users[0].as_py() < last or pc.any(pc.less(users[1:], users[:-1])).as_py():
             break
         last = users[-1].as_py()
@@ -191,6 +242,23 @@ def _sorted_by_user(database: duckdb.DuckDBPyConnection, source: Path, scratch: 
         {"source": str(source)},
     )
     return scratch
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is written as accepted rows are, so that it can stand for them."""
+    file = pq.ParquetFile(path)
+    groups = file.metadata.num_row_groups
+    order = file.metadata.row_group(0).sorting_columns if groups else ()
+    wanted = [columns.RATINGS.get_field_index(name) for name in _ORDER]
+    return file.schema_arrow.equals(columns.RATINGS) and [key.column_index for key in order] == wanted
+
+
+def _used(ids: pa.ChunkedArray) -> pa.Array:
+    """The distinct ids of a column."""
+    if not pa.types.is_dictionary(ids.type):
+        return pc.unique(ids).cast(pa.string())
+    parts = [part.dictionary.take(pc.drop_null(pc.unique(part.indices))) for part in ids.chunks]
+    return pc.unique(pa.chunked_array(parts, pa.string()))
 
 
 def _flag(database: duckdb.DuckDBPyConnection, chunk: pa.Table, rules: Sequence[RowRule]) -> pa.Table:
@@ -227,7 +295,7 @@ def _count(
     result.rows += chunk.num_rows
     result.accepted += kept.num_rows
     result.duplicates += chunk.num_rows - turned_away.num_rows - kept.num_rows
-    result.users += pc.count_distinct(kept[columns.USER_ID]).as_py()
+    result.users += len(_used(kept[columns.USER_ID]))
     result.dated += kept.num_rows - kept[columns.TIMESTAMP].null_count
     positive = pc.fill_null(pc.greater_equal(kept[columns.RATING], pa.scalar(positive_from, pa.float32())), True)
     result.positives += pc.sum(positive).as_py() or 0

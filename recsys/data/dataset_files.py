@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys import columns as c
 from recsys.artefacts import open_parquet_writer
 from recsys.data import ratings_sql, titles_sql
+from recsys.data.fast_ratings import Fast, read_fast
+from recsys.data.ledger import CHUNKS_FILE, LEDGER_FILE, Earlier, chunks_writer, write_ledger
 from recsys.data.locate import find_lines
+from recsys.data.rows import groups
 from recsys.data.sources.base import Note, Tables
 from recsys.data.staging import Staging, staging
 from recsys.errors import SourceError
 
 ROW_GROUP = 262_144
+_ORDER = (c.USER_ID, c.TIMESTAMP, c.ITEM_ID)
 FILES = ("ratings.parquet", "titles.parquet", "rejects.parquet")
 
 Progress = Callable[[int, int | None], None]
@@ -30,34 +39,119 @@ class Made:
 
     rows: dict[str, int]
     summary: dict[str, Any]
+    remembered: bool = False
+    """Whether :data:`recsys.data.ledger.LEDGER_FILE` and its like lie there too."""
+    kept_rows: int = 0
+    """Ratings taken from the earlier dataset."""
+    kept_bytes: int = 0
+    """Bytes of the ratings' text that were not parsed again, and those that were."""
+    parsed_bytes: int = 0
 
 
 def make_files(
-    tables: Tables, scratch: Path, *, note: Note, progress: Progress | None = None, threads: int | None = None
+    tables: Tables,
+    scratch: Path,
+    *,
+    note: Note,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    earlier: Earlier | None = None,
 ) -> Made:
     """Read a source's tables and write :data:`FILES` into a scratch folder.
+
+    Args:
+        tables: of the source.
+        scratch: the folder.
+        note: hears what is being done.
+        progress: hears of ratings written.
+        threads: None: as many as the machine has, four at most.
+        earlier: an ingestion of the same source, to take rows from that stand in the files still.
 
     Raises:
         SourceError: a file is missing, empty, damaged or lacks a column; or not one rating can be read.
     """
+    threads = threads or min(4, os.cpu_count() or 1)
     with staging(scratch, note, threads=threads) as stage:
         note(f"reading {', '.join(file.name for file in tables.ratings.files[:4])}")
-        stage.load(ratings_sql.STAGED, tables.ratings, ratings_sql.project)
-        rows, found = ratings_sql.settle(stage)
-        if found.rows == 0:
-            raise _none_readable(stage, tables)
+        fast = read_fast(stage, tables.ratings, earlier, threads)
+        if fast is None:
+            return _make_with_care(stage, tables, progress)
+        found = _found(fast)
         _say(found, note)
         _reject_unreadable(stage)
-        _write_ratings(stage, rows, found.rows, scratch / "ratings.parquet", progress)
-        titles = _write_titles(stage, tables, scratch / "titles.parquet")
-        rejects = _write_rejects(stage, scratch / "rejects.parquet")
+        with ThreadPoolExecutor(1) as beside:  # the database is free, and the catalogue takes as long as the writing
+            others = beside.submit(_write_others, stage, tables)
+            _write_in_order(fast, scratch, progress)
+            titles, rejects = others.result()
         summary = _summary(stage, tables, found)
-    return Made({"ratings": found.rows, "titles": titles, "rejects": rejects}, summary)
+    rows = {"ratings": found.rows, "titles": titles, "rejects": rejects}
+    return Made(rows, summary, True, fast.kept_rows, fast.kept_bytes, fast.parsed_bytes)
+
+
+def _make_with_care(stage: Staging, tables: Tables, progress: Progress | None) -> Made:
+    """The way that takes every file, in bounded memory."""
+    stage.load(ratings_sql.STAGED, tables.ratings, ratings_sql.project)
+    rows, found = ratings_sql.settle(stage)
+    if found.rows == 0:
+        raise _none_readable(stage, tables)
+    _say(found, stage.note)
+    _reject_unreadable(stage)
+    _write_ratings(stage, rows, found.rows, stage.scratch / "ratings.parquet", progress)
+    titles, rejects = _write_others(stage, tables)
+    return Made({"ratings": found.rows, "titles": titles, "rejects": rejects}, _summary(stage, tables, found))
+
+
+def _write_others(stage: Staging, tables: Tables) -> tuple[int, int]:
+    titles = _write_titles(stage, tables, stage.scratch / "titles.parquet")
+    return titles, _write_rejects(stage, stage.scratch / "rejects.parquet")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file that could not be written: the writer does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, " ".join(str(error).split())[:120], str(path)) from error
+
+
+def _found(fast: Fast) -> ratings_sql.Found:
+    rows, span = fast.rows, fast.rows.span()
+    return ratings_sql.Found(
+        rows=len(rows),
+        implicit=rows.rated == 0,
+        ordered=span is not None and rows.timed >= 0.9 * len(rows) and span[0] < span[1],
+        unit=fast.unit,
+    )
+
+
+def _write_in_order(fast: Fast, scratch: Path, progress: Progress | None) -> None:
+    """Write the ratings, and what is remembered of where they came from; one group is made while another is written."""
+    done = 0
+    write_ledger(scratch / LEDGER_FILE, fast.ledger)
+    with (
+        _naming(scratch / "ratings.parquet"),
+        ThreadPoolExecutor(1) as ahead,
+        open_parquet_writer(scratch / "ratings.parquet", c.RATINGS, sorted_by=_ORDER) as ratings,
+        chunks_writer(scratch / CHUNKS_FILE) as chunks,
+    ):
+        places = groups(fast.rows, ROW_GROUP)
+        coming = [ahead.submit(fast.rows.table, *place) for place in islice(places, 2)]
+        while coming:
+            rows, numbers = coming.pop(0).result()
+            coming += [ahead.submit(fast.rows.table, *place) for place in islice(places, 1)]
+            ratings.write_table(rows, row_group_size=ROW_GROUP)
+            chunks.write_table(numbers, row_group_size=ROW_GROUP)
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(fast.rows))
 
 
 def _summary(stage: Staging, tables: Tables, found: ratings_sql.Found) -> dict[str, Any]:
     return {
-        "reading": [asdict(reading) | {"number": n} for n, reading in stage.readings.items()],
+        "reading": [
+            asdict(reading) | {"number": n} for n, reading in stage.readings.items() if n not in stage.stretches
+        ],
         "timestamp_unit": found.unit,
         "has_titles": tables.titles is not None,
         "ordered": found.ordered,
@@ -98,13 +192,18 @@ _COLUMNS = f"""CASE fault WHEN 'quote' THEN '{c.USER_ID}' WHEN 'no_rating' THEN 
 
 def _reject_unreadable(stage: Staging) -> None:
     """Add the staged rows that cannot be read to the rejects, with their lines where the files have lines."""
+    if not stage.has("unreadable"):
+        return
     stage.name_files()
     bad = stage.con.sql(f"""
         SELECT u.file, f.name, user_id, item_id, {_COLUMNS} AS "column", left(raw, 300) AS raw, {_REASONS} AS reason
         FROM unreadable u JOIN file_names f USING (file) ORDER BY ALL""").to_arrow_table()
     if not len(bad):
         return
-    lines = pa.chunked_array([find_lines(stage.readings, bad, stage.scratch)])
+    found = find_lines(stage.readings, bad, stage.scratch)
+    for number, stretches in stage.stretches.items():
+        found = pc.if_else(pc.equal(bad["file"].combine_chunks(), number), stretches.there(found), found)
+    lines = pa.chunked_array([found])
     stage.con.register("bad_rows", bad.append_column("line", lines))
     stage.con.execute("""INSERT INTO rejects SELECT 'ratings', name, line, "column", raw, reason FROM bad_rows""")
     stage.con.unregister("bad_rows")
@@ -112,7 +211,7 @@ def _reject_unreadable(stage: Staging) -> None:
 
 def _write_ratings(stage: Staging, rows: str, total: int, path: Path, progress: Progress | None) -> None:
     query = f"SELECT * FROM ({rows}) ORDER BY user_id, us NULLS FIRST, item_id, rating NULLS FIRST"
-    _write(stage, query, path, c.RATINGS, (c.USER_ID, c.TIMESTAMP, c.ITEM_ID), total, progress)
+    _write(stage, query, path, c.RATINGS, _ORDER, total, progress)
 
 
 def _write_titles(stage: Staging, tables: Tables, path: Path) -> int:

@@ -28,10 +28,7 @@ class Delimited:
 
     def __init__(self, stage: Staging, table: str, raw: RawTable, file: RawFile, number: int, text: TextFile) -> None:
         self.stage, self.table, self.raw, self.number, self.text = stage, table, raw, number, text
-        line = first_line(text)
-        self.delimiter = raw.delimiter or _sniff(line, raw, file)
-        self.quoted = raw.quoted if raw.quoted is not None else self.delimiter in (",", ";", "|")
-        self.names = list(raw.header or (name.strip() for name in fields(line, self.delimiter, self.quoted)))
+        self.delimiter, self.quoted, self.names = divide(first_line(text), raw, file)
         self.positions = resolve(raw.role, self.names, raw.mapping, raw.required, where=file.where)
         stage.readings[number] = Reading(raw.role, file, self.delimiter, raw.header is None, self.positions)
         # A link of our own naming: the reader takes *, ? and [ in a path for a pattern.
@@ -115,7 +112,7 @@ class Delimited:
         positions = found["position"].fill_null(1).to_numpy().astype(np.int64)
         lines = pa.table(
             {
-                "line": lines_at(self.text.path, positions - 1),
+                "line": self.text.line(lines_at(self.text.path, positions - 1)),
                 "value": found["value"].cast(pa.string()),
                 "kind": found["kind"].cast(pa.string()),
                 "low": found["low"],
@@ -134,6 +131,13 @@ class Delimited:
                           ELSE lower(kind) END
             FROM refused""")
         self.stage.con.unregister("refused")
+
+
+def divide(line: str, raw: RawTable, file: RawFile) -> tuple[str, bool, list[str]]:
+    """How a file's lines are divided, by its first line: the delimiter, whether fields are quoted, columns' names."""
+    delimiter = raw.delimiter or _sniff(line, raw, file)
+    quoted = raw.quoted if raw.quoted is not None else delimiter in (",", ";", "|")
+    return delimiter, quoted, list(raw.header or (name.strip() for name in fields(line, delimiter, quoted)))
 
 
 def lines_at(path: Path, positions: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:

@@ -20,9 +20,10 @@ from typing import Any
 import duckdb
 import psutil
 
-from recsys.artefacts import ArtefactRef, ArtefactStore, Mirror, file_sha256, read_manifest
+from recsys.artefacts import MANIFEST, ArtefactRef, ArtefactStore, Mirror, file_sha256, read_manifest
 from recsys.config import SourceConfig
 from recsys.data.dataset_files import FILES, Made, Progress, make_files
+from recsys.data.ledger import CHUNKS_FILE, LEDGER_FILE, Earlier
 from recsys.data.sources import locate_source
 from recsys.data.sources.base import Located, Note, Place, silent
 from recsys.errors import MarqueeError, SourceError
@@ -42,6 +43,11 @@ class Ingested:
     reused: bool
     rows: int
     rejected: int
+    kept_rows: int = 0
+    """Ratings taken from an earlier dataset of the same source."""
+    kept_bytes: int = 0
+    """Bytes of the ratings' text that were not parsed again, and those that were."""
+    parsed_bytes: int = 0
 
 
 def ingest(
@@ -78,11 +84,23 @@ def ingest(
     if known is not None:
         return known
     with scratch_folder(home) as scratch, _explaining(home, located):
-        made = make_files(located.tables(scratch), scratch, note=note, progress=progress, threads=threads)
+        made = make_files(
+            located.tables(scratch),
+            scratch,
+            note=note,
+            progress=progress,
+            threads=threads,
+            earlier=_earlier(store, identity),
+        )
+        if made.kept_rows:
+            note(f"{made.kept_rows:,} ratings taken from the last dataset; {made.parsed_bytes:,} bytes of text parsed")
         summary = _summary(located, identity, made)
         dataset = _keep_dataset(store, scratch, made.rows, summary, clock)
-    source = _keep_source(store, identity, dataset, made.rows, summary, clock)
-    return Ingested(dataset, source, False, made.rows["ratings"], made.rows["rejects"])
+        source = _keep_source(store, scratch if made.remembered else None, identity, dataset, made.rows, summary, clock)
+    return Ingested(
+        dataset, source, False, made.rows["ratings"], made.rows["rejects"],
+        made.kept_rows, made.kept_bytes, made.parsed_bytes,
+    )  # fmt: skip
 
 
 def ingested(config: SourceConfig, home: Path) -> Ingested | None:
@@ -118,6 +136,27 @@ def _known(store: ArtefactStore, identity: dict[str, Any]) -> Ingested | None:
         return None
     rows = read_manifest(dataset).rows
     return Ingested(dataset, source, True, rows["ratings"], rows["rejects"])
+
+
+def _earlier(store: ArtefactStore, identity: dict[str, Any]) -> Earlier | None:
+    """The last ingestion of the same source, to take rows from; None where there is none whole."""
+    manifests = [
+        read_manifest(store.ref("source", folder.name))
+        for folder in (store.root / "source").glob("*")
+        if (folder / MANIFEST).is_file()
+    ]
+    same = [
+        m
+        for m in manifests
+        if all(m.configuration.get(name) == identity[name] for name in ("source", "version")) and LEDGER_FILE in m.files
+    ]
+    if not same:
+        return None
+    last = max(same, key=lambda manifest: manifest.created_at)
+    dataset = store.find("dataset", {}, last.summary["dataset_configuration"])
+    if dataset is None:
+        return None
+    return Earlier.open(store.ref("source", last.digest), dataset, last.summary["timestamp_unit"])
 
 
 @contextmanager
@@ -186,6 +225,7 @@ def _keep_dataset(
 
 def _keep_source(
     store: ArtefactStore,
+    remembered: Path | None,
     identity: dict[str, Any],
     dataset: ArtefactRef,
     rows: dict[str, int],
@@ -193,6 +233,9 @@ def _keep_source(
     clock: datetime | None,
 ) -> ArtefactRef:
     with store.create("source", {}, identity, clock=clock) as (draft, ref):
+        if remembered is not None:
+            for name in (LEDGER_FILE, CHUNKS_FILE):
+                (remembered / name).rename(draft.file(name))
         draft.rows.update(rows)
         draft.summary.update(summary)
         draft.summary["dataset"] = dataset.digest

@@ -6,8 +6,13 @@ Every value is judged here for whether it can be *read*; whether it makes sense 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recsys import columns as c
+from recsys.data.plaintext import BANDS
 from recsys.data.reading import Column, Columns
 from recsys.data.staging import Staging
 
@@ -19,6 +24,25 @@ _NO_TIME = "('', '\\n', 'null', 'none', 'na', 'nan', 'nat', '<na>')"
 
 UNITS = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 """Unit → microseconds."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Rows of the same ratings that are not staged, as far as they help to understand those that are."""
+
+    rated: bool
+    """Whether one has a rating."""
+    magnitudes: NDArray[np.int64]
+    """[4] numeric times that are seconds, milliseconds, microseconds, nanoseconds by their size."""
+
+
+NOTHING_BESIDE = Beside(rated=False, magnitudes=np.zeros(len(UNITS), np.int64))
+
+
+def unit_of(magnitudes: NDArray[np.int64]) -> str | None:
+    """The unit of numeric times: that of the middle one by size. None where there are none."""
+    total = int(magnitudes.sum())
+    return list(UNITS)[int(np.searchsorted(2 * np.cumsum(magnitudes), total))] if total else None
 
 
 def project(columns: Columns) -> str:
@@ -85,17 +109,17 @@ class Found:
     """Of numeric times."""
 
 
-def settle(stage: Staging) -> tuple[str, Found]:
+def settle(stage: Staging, beside: Beside = NOTHING_BESIDE) -> tuple[str, Found]:
     """Decide the unit of times and what an empty rating means, move what cannot be read to the rejects.
 
     Returns:
         A query for the rows (user_id, item_id, rating, us: microseconds since 1970), unordered, and what they are like.
     """
     con = stage.con
-    if stage.one(f"SELECT count(*) FROM {STAGED} WHERE rating IS NOT NULL")[0] == 0:
+    if not beside.rated and stage.one(f"SELECT count(*) FROM {STAGED} WHERE rating IS NOT NULL")[0] == 0:
         # Not one rating is given: the source knows only that something was watched.
         con.execute(f"UPDATE {STAGED} SET fault = NULL WHERE fault = 'no_rating'")
-    unit, micros = _unit(stage)
+    unit, micros = _unit(stage, beside)
     outside = f"({micros} < {_EARLIEST} OR {micros} > {_LATEST})"
     con.execute(f"""
         CREATE TABLE unreadable AS
@@ -108,19 +132,16 @@ def settle(stage: Staging) -> tuple[str, Found]:
     return rows, _describe(stage, rows, unit)
 
 
-def _unit(stage: Staging) -> tuple[str | None, str]:
+def _unit(stage: Staging, beside: Beside) -> tuple[str | None, str]:
     """The unit of numeric times by their magnitude, and the SQL of a time in microseconds."""
-    typical = stage.one(f"SELECT approx_quantile(abs(t), 0.5) FROM {STAGED} WHERE t IS NOT NULL AND fault IS NULL")[0]
+    counts = ", ".join(
+        f"count(*) FILTER (abs(t) >= {least!r} AND abs(t) < {most!r}::DOUBLE)"
+        for least, most in pairwise((0.0, *BANDS, float("inf")))
+    ).replace("inf::DOUBLE", "'inf'::DOUBLE")
+    here = stage.one(f"SELECT {counts} FROM {STAGED} WHERE fault IS NULL")
+    unit = unit_of(np.asarray(here, np.int64) + beside.magnitudes)
     given = "CAST(epoch_us(instant) AS DOUBLE)"
-    if typical is None:
-        return None, given
-    unit = (
-        "seconds" if typical < 1e11 else
-        "milliseconds" if typical < 1e14 else
-        "microseconds" if typical < 1e17 else
-        "nanoseconds"
-    )  # fmt: skip
-    return unit, f"coalesce(t * {UNITS[unit]!r}::DOUBLE, {given})"
+    return unit, given if unit is None else f"coalesce(t * {UNITS[unit]!r}::DOUBLE, {given})"
 
 
 def _describe(stage: Staging, rows: str, unit: str | None) -> Found:

@@ -20,13 +20,30 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.data.archives import open_member
 from recsys.data.sources.base import RawFile
 from recsys.errors import SourceError
+from recsys.histories import Longs
 
 BLOCK = 1 << 22
 _DAMAGED = "bring the file again: it is cut off or damaged"
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Where stretches of a file stand in a text put together of them: the lines (from 1) at which each begins."""
+
+    starts_here: Longs
+    starts_there: Longs
+
+    def there(self, numbers: pa.Array) -> pa.Array:
+        """The numbers in the file of lines of the text; null stays null."""
+        known = numbers.cast(pa.int64())
+        here = np.asarray(known.fill_null(1))
+        place = np.searchsorted(self.starts_here, here, side="right") - 1
+        return pc.if_else(known.is_null(), known, pa.array(here - self.starts_here[place] + self.starts_there[place]))
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,12 @@ class TextFile:
     """Whether it is a copy in the scratch folder, to be removed once it has been read."""
     remark: str = ""
     """What had to be done to it, for a person to know."""
+    stretches: Stretches | None = None
+    """Where it is put together from stretches of another file."""
+
+    def line(self, numbers: pa.Array) -> pa.Array:
+        """The numbers of its lines in the file that it comes from."""
+        return numbers if self.stretches is None else self.stretches.there(numbers)
 
 
 @dataclass
@@ -68,7 +91,7 @@ def prepare(raw: RawFile, scratch: Path) -> TextFile:
     Raises:
         SourceError: the file is missing, empty, truncated or damaged.
     """
-    path = _unpacked(raw, scratch)
+    path = unpacked(raw, scratch)
     _refuse_empty(path, raw)
     scan = _scan(path)
     # A Latin-1 text has bytes that are not UTF-8 all over; a UTF-8 text with a damaged line has few.
@@ -79,9 +102,9 @@ def prepare(raw: RawFile, scratch: Path) -> TextFile:
             remarks.append(f"read as {'Latin-1' if encoding == 'cp1252' else encoding.upper()}")
         if _odd_line_ends(scan):
             remarks.append("line ends made uniform")
-        unpacked, path = path, _normalised(path, encoding, _fresh(scratch))
-        if unpacked != raw.path:
-            unpacked.unlink()
+        before, path = path, _normalised(path, encoding, _fresh(scratch))
+        if before != raw.path:
+            before.unlink()
         scan = _scan(path)
     if not scan.filled:
         raise SourceError("the file is empty", where=raw.where, remedy="check what wrote it, and bring it again")
@@ -121,8 +144,12 @@ def _fresh(scratch: Path) -> Path:
     return scratch / f"{uuid.uuid4().hex}.copy"
 
 
-def _unpacked(raw: RawFile, scratch: Path) -> Path:
-    """The file itself, or an unpacked copy of it."""
+def unpacked(raw: RawFile, scratch: Path) -> Path:
+    """The file itself, or an unpacked copy of it.
+
+    Raises:
+        SourceError: the file is missing, truncated or damaged.
+    """
     suffix = Path(raw.name).suffix.lower()
     if raw.member is None and suffix not in (".gz", ".zst"):
         if not raw.path.is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.delimited import Delimited
 from recsys.data.mapping import resolve
-from recsys.data.rawfiles import prepare
+from recsys.data.rawfiles import Stretches, TextFile, prepare
 from recsys.data.reading import DAMAGED, Column, Projection, Reading, brief
 from recsys.data.sources.base import Note, RawFile, RawTable
 from recsys.errors import SourceError
@@ -35,6 +36,8 @@ class Staging:
         self.files: list[str] = []
         """Names by the number that staged rows carry."""
         self.readings: dict[int, Reading] = {}
+        self.stretches: dict[int, Stretches] = {}
+        """Of texts put together of stretches of another file, which has a number and a reading of its own."""
         self._count = 0
 
     def load(self, table: str, raw: RawTable, project: Projection) -> int:
@@ -47,6 +50,22 @@ class Staging:
         if rows == 0:
             raise self._nothing(raw)
         return rows
+
+    def load_text(self, table: str, raw: RawTable, file: RawFile, text: TextFile, project: Projection) -> int:
+        """Read a text put together of stretches of a file into a staged table; the rows that came in."""
+        assert text.stretches is not None
+        number = self.number(file)
+        self.stretches[number] = text.stretches
+        rows = Delimited(self, table, raw, file, number, text).load(project)
+        self.readings[number] = replace(self.readings[number], file=RawFile(text.path))
+        return rows
+
+    def forget(self, table: str) -> None:
+        """Undo what has been read so far."""
+        self.con.execute(f"DROP TABLE IF EXISTS {table}; DROP TABLE IF EXISTS unreadable; DELETE FROM rejects")
+        self.files.clear()
+        self.readings.clear()
+        self.stretches.clear()
 
     def number(self, file: RawFile) -> int:
         """A number for a file, for staged rows to carry."""
@@ -99,10 +118,14 @@ class Staging:
 
     def insert(self, table: str, query: str) -> int:
         """Add a query's rows to a table, made if it is not there; how many they were."""
-        if self.one(f"SELECT count(*) FROM duckdb_tables() WHERE table_name = '{table}'")[0]:
+        if self.has(table):
             return int(self.one(f"INSERT INTO {table} BY NAME {query}")[0])
         self.con.execute(f"CREATE TABLE {table} AS {query}")
         return int(self.one(f"SELECT count(*) FROM {table}")[0])
+
+    def has(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return bool(self.one(f"SELECT count(*) FROM duckdb_tables() WHERE table_name = '{table}'")[0])
 
     def one(self, query: str) -> tuple[Any, ...]:
         """A query's only row."""

@@ -703,7 +703,7 @@ except MarqueeError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith("1 ")
-    assert "staging.duckdb" in done.stdout
+    assert "ratings.parquet" in done.stdout
     assert "MB are needed there and" in done.stdout
     assert list((bench.folder / "home" / "tmp").iterdir()) == []
     assert ArtefactStore(bench.folder / "home").latest("dataset") is None
