@@ -26,6 +26,8 @@ positive. Rivals are tuned on the validation window: their whole grid, or six tr
 the column "tried" has what it was); ours run with their defaults. Test is touched once. Intervals are 95 % percentile
 bootstraps over users; differences are paired on users.
 Tags are not read: many were given after the cut, and titles get tags as they get popular.
+
+Speed, memory and growth, up to 25 million ratings, are in [benchmarks-scale.md](benchmarks-scale.md).
 """
 
 _SECTIONS: Mapping[str, tuple[str, str]] = {

@@ -1,8 +1,8 @@
 """``python -m benchmarks.scale [part …] [--size 1m|5m|25m]``: speed, memory and growth against a peer or a limit.
 
-Parts: ingest, baselines, trainers, export (all of them without a name); night and growth take whole nights and run only
-when named (``--size 25m`` runs the night too). ``render`` only writes docs/benchmarks-scale.md. Exits with 1 where a
-bound is not met or a part failed.
+Parts: ingest, baselines, trainers, export, and whatever else measures here: all of them without a name. night and
+growth take whole nights and run only when named (``--size 25m`` runs the night too). ``render`` only writes
+docs/benchmarks-scale.md. Exits with 1 where a bound is not met or a part failed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.quality.sources import ROOT
 from benchmarks.scale import growth, kept, night
 from benchmarks.scale.data import SIZES, service
 from benchmarks.scale.page import figure_text, verdict, write_page
-from benchmarks.scale.parts import NIGHTS, PARTS, Measured, run_part
+from benchmarks.scale.parts import NIGHTS, Measured, all_parts, run_part
 from benchmarks.scale.rows import Row
 from flows.display import table
 
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     names = [name for name in (*asked.parts, *asked.only) if name != "render"]
     if not asked.parts and not asked.only:
-        names = [*PARTS, *(NIGHTS if asked.size == "25m" else ())]
+        names = [*all_parts(), *(NIGHTS if asked.size == "25m" else ())]
     console, began = Console(width=150), time.monotonic()
     out = asked.out or kept.rows_path(asked.size)
     if names:
@@ -65,7 +65,7 @@ def _cells(row: Row) -> dict[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parts = [*PARTS, *NIGHTS, "render"]
+    parts = [*all_parts(), *NIGHTS, "render"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"what to measure: {', '.join(parts)}")
     parser.add_argument("--only", nargs="+", default=[], metavar="part", help="the same")

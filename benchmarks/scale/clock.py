@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
 from recsys import ncf_training
+from recsys.devices import available_cores
 from recsys.models import autoencoder_training
+from recsys.tracker import NullTracker
+
+
+@dataclass(frozen=True)
+class Fairly:
+    """How speed is taken: by the clock on the wall, or, where other work keeps the machine busy, by processor time."""
+
+    now: Callable[[], float]
+    threads: int
+    words: str
+
+    @classmethod
+    def here(cls) -> Fairly:
+        """Two threads and the clock on a calm machine; on a busy one a thread and its processor time. Sets threads."""
+        busy = os.getloadavg()[0] > available_cores()
+        threads = 1 if busy else min(2, available_cores())
+        torch.set_num_threads(threads)
+        if busy:
+            return cls(time.process_time, threads, "by processor time, one thread: the machine was busy")
+        return cls(time.perf_counter, threads, f"{threads} threads")
 
 
 @dataclass
 class Clock:
     """Seconds of every step: what it waited for its batch, and what it worked."""
 
+    now: Callable[[], float] = time.perf_counter
     waited: list[float] = field(default_factory=list)
     worked: list[float] = field(default_factory=list)
+    total: float = 0.0
+    """By ``now``, from the first batch's asking to the last one's end."""
 
     @property
     def seconds(self) -> float:
@@ -32,7 +59,7 @@ class Clock:
 
     def over(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The same batches; the time is taken between them."""
-        source, before = iter(batches), time.perf_counter()
+        source, began, before = iter(batches), self.now(), time.perf_counter()
         for batch in source:
             arrived = time.perf_counter()
             yield batch
@@ -40,12 +67,30 @@ class Clock:
             self.waited.append(arrived - before)
             self.worked.append(done - arrived)
             before = time.perf_counter()
+        self.total += self.now() - began
+
+
+class Epochs(NullTracker):
+    """Hears when epochs end."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.ends: list[float] = []
+
+    def epoch(self, number: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Write down when."""
+        self.ends.append(self._now())
+
+    @property
+    def seconds(self) -> float:
+        """Of an epoch, without what comes before the first one's end."""
+        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
 
 
 @contextmanager
-def autoencoder_clock() -> Iterator[Clock]:
+def autoencoder_clock(now: Callable[[], float] = time.perf_counter) -> Iterator[Clock]:
     """Time the steps of every user autoencoder that is trained in the block."""
-    clock, real = Clock(), autoencoder_training.ahead
+    clock, real = Clock(now), autoencoder_training.ahead
     with patch.object(autoencoder_training, "ahead", lambda batches: clock.over(real(batches))):
         yield clock
 

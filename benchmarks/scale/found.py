@@ -32,7 +32,7 @@ from recsys.rivals import fit_family
 from recsys.tracker import NullTracker
 from recsys.two_stage import train_two_stage
 
-PATIENCE, SECONDS = 10, 60.0
+PATIENCE, SECONDS = 8, 45.0
 """Epochs without a better figure after which a reference stops, and the most time it gets."""
 NEUMF_BATCH = 256
 """As in the paper: the large steps that it is timed with would find less."""
