@@ -83,6 +83,15 @@ class Remote:
         """
         self._each(self._get, files.items())
 
+    def copy(self, source: str, target: str) -> bool:
+        """Copy a file there without its bytes coming here; False where there is no source."""
+        with self._reaching(target, "written"):
+            try:
+                self._system.cp_file(self.address(source), self.address(target))
+            except FileNotFoundError:
+                return False
+            return True
+
     def sizes(self, folder: str) -> dict[str, int]:
         """The files under a folder, however deep (name below the folder → bytes)."""
         with self._reaching(folder, "listed"):

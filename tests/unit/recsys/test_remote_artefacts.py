@@ -8,6 +8,7 @@ from recsys.artefacts import MANIFEST, ArtefactStore, verify
 from recsys.config import StorageConfig
 from recsys.errors import ArtefactError, StorageError
 from recsys.remote_artefacts import RemoteArtefacts
+from recsys.storage import Remote
 
 FILES = {"a.txt": "alpha", "deep/b.txt": "beta"}
 
@@ -157,3 +158,30 @@ def test_a_manifest_there_that_is_not_ours_is_refused(here, there, change, told)
     manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))))
     with pytest.raises(ArtefactError, match=told):
         there.find()
+
+
+def test_what_came_from_a_parent_does_not_travel_again(here, there, monkeypatch):
+    sent = []
+    put, get = Remote.put, Remote.get
+    monkeypatch.setattr(Remote, "put", lambda self, files: sent.extend(files) or put(self, files))
+    monkeypatch.setattr(Remote, "get", lambda self, files: sent.extend(files) or get(self, files))
+    parent = here.make()
+    child = here.make(files={"towers/a.txt": "alpha", "own.txt": "own"}, parent=parent.digest)
+    assert sorted(Path(name).name for name in sent) == ["a.txt", "b.txt", "own.txt"]
+    assert [path.read_text() for path in here.remote(f"{child.digest}/files-*/towers/a.txt")] == ["alpha"]
+    sent.clear()
+    found, child = there.find(), there.find(parent=parent.digest)
+    assert sorted(Path(name).name for name in sent) == ["a.txt", "b.txt", "own.txt"]
+    assert child.file("towers/a.txt").stat().st_ino == found.file("a.txt").stat().st_ino
+    assert verify(child)
+
+
+def test_a_parent_that_is_not_there_or_is_damaged_here_is_no_help(here, there):
+    parent = ArtefactStore(here.home).create("dataset", {}, {"a": 1})
+    with parent as (draft, ref):
+        draft.file("a.txt").write_text("alpha")  # made before there was a storage
+    here.make(files={"a.txt": "alpha"}, parent=ref.digest)
+    here.find()
+    found = there.find()
+    found.file("a.txt").write_text("alphA")
+    assert verify(there.find(parent=ref.digest))
