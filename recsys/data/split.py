@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -22,13 +23,15 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.artefacts import read_table, write_table
 from recsys.config import SplitStrategy
-from recsys.data.ids import IdMap
+from recsys.data.ids import MISSING, IdMap
 from recsys.errors import SourceError
 from recsys.histories import Bools, Histories, Longs
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 UNORDERED: tuple[SplitStrategy, ...] = ("random", "strong-generalisation")
 """Strategies that draw the targets by lot: the order of time is dropped, since it would tell of what is held out."""
+_ROWS_AT_ONCE = 1 << 20
+_NO_TIME = int(np.iinfo(np.int64).min)
 FOLD_IN = 0.8
 """Strong generalisation: the share of a held-out user's interactions that is read (Liang et al., WWW 2018)."""
 
@@ -68,6 +71,16 @@ class Split:
         """Positive interactions of one window that are not folded in: what should have been recommended."""
         wanted = (self.part == part) & self.interactions.positive
         return self.interactions.where(wanted if self.fold_in is None else wanted & ~self.fold_in)
+
+    def asked(self, part: int, most: int) -> Histories:
+        """:meth:`targets` of at most ``most`` users, evenly spaced; the others have none."""
+        targets = self.targets(part)
+        users = np.flatnonzero(targets.lengths > 0)
+        if len(users) <= most:
+            return targets
+        chosen = np.zeros(targets.n_users, np.bool_)
+        chosen[users[np.linspace(0, len(users) - 1, most).astype(np.int64)]] = True
+        return targets.where(chosen[targets.user_nums])
 
     @property
     def train(self) -> Histories:
@@ -161,60 +174,80 @@ def make_split(
 
 def id_maps(ratings: Path, titles: pa.Table) -> tuple[IdMap, IdMap]:
     """Users of a ratings file, and its titles together with those of the catalogue."""
-    file = pq.ParquetFile(ratings, page_checksum_verification=True)
     user_ids, item_ids = [], [pc.unique(titles[columns.ITEM_ID]).cast(pa.string())]
-    for batch in file.iter_batches(columns=[columns.USER_ID, columns.ITEM_ID], batch_size=1 << 20):
-        user_ids.append(pc.unique(batch[columns.USER_ID]))
-        item_ids.append(pc.unique(batch[columns.ITEM_ID]))
+    for batch in _encoded(ratings).iter_batches(columns=[columns.USER_ID, columns.ITEM_ID], batch_size=1 << 20):
+        user_ids.append(batch[columns.USER_ID].dictionary)
+        item_ids.append(batch[columns.ITEM_ID].dictionary)
     return IdMap.of(pa.chunked_array(user_ids, pa.string())), IdMap.of(pa.chunked_array(item_ids, pa.string()))
 
 
 def read_histories(ratings: Path, users: IdMap, items: IdMap, *, positive_from: float) -> Histories:
     """All interactions of a ratings file over given id maps. Rows of unknown users or titles are left out."""
-    file = pq.ParquetFile(ratings, page_checksum_verification=True)
-    user_nums, item_nums, values, times = [], [], [], []
-    ordered = file.metadata.num_rows > 0
-    for batch in file.iter_batches(batch_size=1 << 20):
-        user_nums.append(users.numbers(batch[columns.USER_ID], missing="mark"))
-        item_nums.append(items.numbers(batch[columns.ITEM_ID], missing="mark"))
-        values.append(batch[columns.RATING].to_numpy(zero_copy_only=False).astype(np.float32))
-        stamps = batch[columns.TIMESTAMP]
-        ordered = ordered and stamps.null_count < len(stamps)
-        times.append(pc.fill_null(stamps.cast(pa.int64()), np.iinfo(np.int64).min).to_numpy(zero_copy_only=False))
-    rows = pd.DataFrame(
-        {
-            "user": np.concatenate(user_nums) if user_nums else np.zeros(0, np.int32),
-            "item": np.concatenate(item_nums) if item_nums else np.zeros(0, np.int32),
-            "rating": np.concatenate(values) if values else np.zeros(0, np.float32),
-            "time": np.concatenate(times) if times else np.zeros(0, np.int64),
-        }
-    )
-    known = rows[(rows["user"] >= 0) & (rows["item"] >= 0)]
-    return histories_of(known, users, items, positive_from, ordered)
+    file = _encoded(ratings)
+    n, done = file.metadata.num_rows, 0
+    kinds = {"user": np.int32, "item": np.int32, "rating": np.float32, "time": np.int64}
+    rows: dict[str, NDArray[Any]] = {name: np.empty(n, kind) for name, kind in kinds.items()}
+    for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+        at = slice(done, done + len(batch))
+        rows["user"][at] = _numbered(users, batch[columns.USER_ID])
+        rows["item"][at] = _numbered(items, batch[columns.ITEM_ID])
+        rows["rating"][at] = batch[columns.RATING].to_numpy(zero_copy_only=False)
+        rows["time"][at] = pc.fill_null(batch[columns.TIMESTAMP].cast(pa.int64()), _NO_TIME)
+        done += len(batch)
+    starts = range(0, n, _ROWS_AT_ONCE)
+    ordered = n > 0 and all((rows["time"][s : s + _ROWS_AT_ONCE] != _NO_TIME).any() for s in starts)
+    known = (rows["user"] >= 0) & (rows["item"] >= 0)
+    if not known.all():
+        rows = {name: values[known] for name, values in rows.items()}
+    return histories_of(rows, users, items, positive_from, ordered)
 
 
-def histories_of(rows: pd.DataFrame, users: IdMap, items: IdMap, positive_from: float, ordered: bool) -> Histories:
+def _encoded(ratings: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(ratings, page_checksum_verification=True, read_dictionary=[columns.USER_ID, columns.ITEM_ID])
+
+
+def _numbered(ids: IdMap, column: pa.DictionaryArray) -> NDArray[np.int32]:
+    """The numbers of a dictionary-encoded column; each distinct id is looked up once."""
+    known = np.append(ids.numbers(column.dictionary, missing="mark"), np.int32(MISSING))
+    numbers: NDArray[np.int32] = known[np.asarray(column.indices.fill_null(len(known) - 1))]
+    return numbers
+
+
+Numbered: TypeAlias = pd.DataFrame | Mapping[str, NDArray[Any]]
+"""Rows as columns: user, item (numbers), rating and time."""
+
+
+def histories_of(rows: Numbered, users: IdMap, items: IdMap, positive_from: float, ordered: bool) -> Histories:
     """Histories from numbered rows (user, item, rating, time), each user's in time order.
 
     What carries one and the same time is put in an order that depends on the ids alone and means nothing: by item
     number it would follow popularity in catalogues that number their titles by age, and be learned.
     """
-    order = time_order(rows, users, items) if ordered else np.lexsort((rows["item"], rows["user"]))
-    user, item, rating, time = (rows[name].to_numpy()[order] for name in ("user", "item", "rating", "time"))
+    user = np.asarray(rows["user"])
+    order = time_order(rows, users, items) if ordered else np.lexsort((rows["item"], user))
+    rating = np.asarray(rows["rating"])[order]
     return Histories(
         indptr=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]).astype(np.int64),
-        item_nums=item.astype(np.int32),
-        ratings=rating.astype(np.float32),
+        item_nums=np.asarray(rows["item"])[order].astype(np.int32, copy=False),
+        ratings=rating.astype(np.float32, copy=False),
         positive=np.isnan(rating) | (rating >= positive_from),
-        timestamps=time.astype(np.int64) if ordered else None,
+        timestamps=np.asarray(rows["time"])[order].astype(np.int64, copy=False) if ordered else None,
         n_items=len(items),
     )
 
 
-def time_order(rows: pd.DataFrame, users: IdMap, items: IdMap) -> NDArray[np.intp]:
+def time_order(rows: Numbered, users: IdMap, items: IdMap) -> NDArray[np.intp]:
     """The places of rows by user, then time, equal times in a drawn order: the same for the same rows in any order."""
-    ties = pair_hash(rows["user"].to_numpy(), rows["item"].to_numpy(), users, items, seed=0)
-    return np.lexsort((ties, rows["time"], rows["user"]))
+    user, item, time = (np.asarray(rows[name]) for name in ("user", "item", "time"))
+    follows = (user[1:] > user[:-1]) | ((user[1:] == user[:-1]) & (time[1:] >= time[:-1]))
+    if not follows.all():
+        return np.lexsort((pair_hash(user, item, users, items, seed=0), time, user))
+    order = np.arange(len(user))  # as a dataset lies: only what is equal in time is to be put in order
+    same = np.concatenate([[False], (user[1:] == user[:-1]) & (time[1:] == time[:-1])])
+    tied = np.flatnonzero(same | np.append(same[1:], False))
+    ties = pair_hash(user[tied], item[tied], users, items, seed=0)
+    order[tied] = tied[np.lexsort((ties, np.cumsum(~same)[tied]))]
+    return order
 
 
 def _temporal(
