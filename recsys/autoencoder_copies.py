@@ -26,9 +26,12 @@ from recsys.histories import Histories
 from recsys.tracker import ContinuedTracker, Tracker
 
 if TYPE_CHECKING:
+    from recsys.distributed import Group
     from recsys.models.autoencoder_training import AutoencoderSettings, AutoencoderTraining
 
 CHECKPOINT_SECONDS = 5.0
+COMPANION_INTERACTIONS = 2_000_000
+"""Most positive interactions for which there is a companion unless one is asked for."""
 TRAIN, FIT, SERVING, COMPANION = "train", "fit", "serving", "companion"
 TOWER, COMPANION_TOWER = "user_autoencoder", "companion_autoencoder"
 NOT_MODEL = shutil.ignore_patterns("training.json", "checkpoint")
@@ -47,6 +50,7 @@ def fit_copies(
     precision: Precision,
     seed: int,
     tracker: Tracker,
+    group: Group | None = None,
 ) -> dict[str, Any]:
     """Make the copies ``train`` and ``fit`` in ``folder``, and ``autoencoder.json``: settings, epochs, curves.
 
@@ -61,6 +65,7 @@ def fit_copies(
         precision: of forward passes.
         seed: of training.
         tracker: hears the epochs of both copies as one training.
+        group: of the processes that make the copies together; its leader writes them. None: this one alone.
 
     Returns:
         the content of ``autoencoder.json``.
@@ -68,8 +73,13 @@ def fit_copies(
     Raises:
         TrainingError: see :func:`recsys.models.autoencoder_training.train_user_autoencoder`.
     """
+    from recsys.distributed import ALONE
+
+    group = group or ALONE
     split = Split.load(split_folder)
-    options: dict[str, Any] = {"device": device, "precision": precision, "seed": seed, "identity": identity}
+    options: dict[str, Any] = {
+        "device": device, "precision": precision, "seed": seed, "identity": identity, "group": group
+    }  # fmt: skip
     reports: dict[str, dict[str, Any]] = {}
     done = 0
     for name in _variants(split, config):
@@ -77,20 +87,22 @@ def fit_copies(
         reports[name] = _two_copies(split, name, folder / name, config, heard, options)
         done += sum(len(reports[name][copy]["curve"]) for copy in (TRAIN, FIT))
     chosen = max(reports, key=lambda name: _best(reports[name]))
-    for name in reports:
+    for name in reports if group.leads else ():
         for copy in (TRAIN, FIT):
             place = folder / copy if name == chosen else folder / COMPANION / copy
             shutil.copytree(folder / name / copy, place, ignore=NOT_MODEL, dirs_exist_ok=True)
     companion = next((report for name, report in reports.items() if name != chosen), None)
     report = {**reports[chosen], COMPANION: companion}
-    write_text(folder / "autoencoder.json", json.dumps(report, indent=1) + "\n")
+    if group.leads:
+        write_text(folder / "autoencoder.json", json.dumps(report, indent=1) + "\n")
     return report
 
 
 def _variants(split: Split, config: AutoencoderConfig) -> tuple[str, ...]:
     if not split.interactions.ordered:
         return (_UNORDERED,)
-    return (_ORDERED, _UNORDERED) if config.companion else (_ORDERED,)
+    few = int(split.interactions.positive.sum()) <= COMPANION_INTERACTIONS
+    return (_ORDERED, _UNORDERED) if (few if config.companion is None else config.companion) else (_ORDERED,)
 
 
 def _two_copies(
@@ -132,6 +144,7 @@ def refit_copy(
     precision: Precision,
     seed: int,
     tracker: Tracker,
+    group: Group | None = None,
 ) -> None:
     """Make the serving copies: on all interactions, warm-started from the copies ``fit``.
 
@@ -146,7 +159,9 @@ def refit_copy(
         precision: of forward passes.
         seed: of training.
         tracker: hears the epochs.
+        group: as in :func:`fit_copies`.
     """
+    from recsys.distributed import ALONE
     from recsys.models.autoencoder_training import AutoencoderSettings, refit_settings
 
     interactions = Split.load(split_folder).interactions
@@ -167,6 +182,7 @@ def refit_copy(
             device=device,
             precision=precision,
             seed=seed,
+            group=group or ALONE,
         )
         done += len(copy["curve"])
 
@@ -193,6 +209,7 @@ def _copy(
     device: str,
     precision: Precision,
     seed: int,
+    group: Group,
     validation: tuple[Histories, Histories] | None = None,
     warm_start: Path | None = None,
 ) -> dict[str, Any]:
@@ -217,11 +234,14 @@ def _copy(
         tracker=tracker,
         warm_start=None if warm_start is None else UserAutoencoder.load(warm_start),
         checkpoints=checkpoints,
+        group=group,
     )
-    training.model.save(folder)
     report = _report(training, identity)
-    write_text(done, json.dumps(report, indent=1) + "\n")
-    checkpoints.remove()
+    if group.leads:
+        training.model.save(folder)
+        write_text(done, json.dumps(report, indent=1) + "\n")
+        checkpoints.remove()
+    group.wait()
     return report
 
 

@@ -111,9 +111,16 @@ class AutoencoderConfig(Section):
     """Epochs without a better validation NDCG before stopping (None: a quarter of the epochs)."""
     sequence_channel: bool = True
     """Add one transformer layer over the last 50 titles to the encoder (only where there is order)."""
-    companion: bool = True
+    title_width: int | None = Field(default=None, ge=0)
+    """Width of a title's row in the first layer, one row for all input channels (0: a full row for every channel;
+    None: 128 above 10,000 titles, else 0)."""
+    sampled_titles: int | None = Field(default=None, ge=0)
+    """Titles drawn per step for a sampled softmax with corrected logits (0: softmax over all titles; None: 4,096 above
+    10,000 titles, else 0)."""
+    companion: bool | None = None
     """Where there is order, train a second one that ignores it: what finds more of the validation window is the user
-    autoencoder, the other a tower beside it."""
+    autoencoder, the other a tower beside it (None: up to two million positive interactions, from where on it costs
+    more time than it brings)."""
 
 
 class ContentConfig(Section):
@@ -201,6 +208,8 @@ class GateConfig(Section):
     """Of the interval."""
     resamples: int = Field(default=2_000, ge=100)
     """Bootstrap resamples."""
+    users: int = Field(default=20_000, ge=100)
+    """Most users whose test window is foretold, evenly spaced: at so many an interval of NDCG@10 is about ±.003."""
     refresh: bool = True
     """Whether the champion's own recipe, fitted on newer data, replaces it unless it is worse. False: it is held to
     the same proof as any challenger, so that a champion may serve, and age, for many nights."""

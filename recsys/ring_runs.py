@@ -14,6 +14,7 @@ from typing import Any
 
 from recsys.artefacts import write_text
 from recsys.cooccurrence import counts
+from recsys.coverage import coverage, say_coverage
 from recsys.data.split import TEST, VALIDATION, Split
 from recsys.evaluation import evaluate
 from recsys.families import FAMILIES as SCORERS
@@ -51,7 +52,7 @@ def fit_rival(
         tracker: hears the figures of the setting chosen.
 
     Returns:
-        ``params``, ``validation``, ``tried`` (how many) and ``seconds``: ``tune`` and ``fit``.
+        ``params``, ``validation``, ``covered``, ``tried`` (how many) and ``seconds``: ``tune`` and ``fit``.
 
     Raises:
         UsageError: no such rival.
@@ -74,16 +75,21 @@ def fit_rival(
     if rival.name in FAMILIES:
         rival.family.fit(split.train, dict(tuned.params), max_items, seed).save(folder / TRAIN)
     tracker.epoch(1, 1, {f"{rival.name}_{metric}": value for metric, value in tuned.validation.items()})
-    write_text(folder / REPORT, json.dumps(tuned.report(), indent=1) + "\n")
+    covered = coverage(model, split.fit)
+    say_coverage(rival.name, covered, tracker)
+    write_text(folder / REPORT, json.dumps({**tuned.report(), "covered": covered}, indent=1) + "\n")
     return {
         "params": tuned.params,
         "validation": dict(tuned.validation),
+        "covered": covered,
         "tried": len(tuned.tried),
         "seconds": seconds,
     }
 
 
-def measure_model(split_folder: Path, model: Path, spec: str, folder: Path, *, tracker: Tracker) -> dict[str, Any]:
+def measure_model(
+    split_folder: Path, model: Path, spec: str, folder: Path, *, users: int, tracker: Tracker
+) -> dict[str, Any]:
     """Measure a model on the test window: full ranking, seen titles left out, nothing sampled.
 
     Args:
@@ -91,6 +97,7 @@ def measure_model(split_folder: Path, model: Path, spec: str, folder: Path, *, t
         model: where the model was saved, fitted on train and validation.
         spec: its family (:mod:`recsys.families`), or ``module:attribute`` of a rival brought along.
         folder: where the :class:`recsys.evaluation.Evaluation` is written.
+        users: most users measured, evenly spaced.
         tracker: hears the main figure.
 
     Returns:
@@ -99,7 +106,7 @@ def measure_model(split_folder: Path, model: Path, spec: str, folder: Path, *, t
     scorer = load_scorer(spec, model) if spec in SCORERS else resolve(spec).family.load(model)
     split = Split.load(split_folder)
     seconds: dict[str, float] = {}
-    known, targets, cold = split.known(TEST), split.targets(TEST), counts(split.fit) == 0
+    known, targets, cold = split.known(TEST), split.asked(TEST, users), counts(split.fit) == 0
     with _timed(seconds, "score"):
         evaluation = evaluate(scorer, known, targets, cold=cold)
     evaluation.save(folder)

@@ -28,6 +28,19 @@ class UserInputs:
     log_lengths: Floats
     """[n_users] log(1 + titles read)."""
 
+    def part(self, users: slice) -> UserInputs:
+        """Those of some users of the batch, neighbours."""
+        ends = np.append(self.offsets, len(self.indices))
+        offsets = self.offsets[users]
+        entries = slice(offsets[0], ends[users.start + len(offsets)])
+        return UserInputs(
+            indices=self.indices[entries],
+            offsets=offsets - offsets[0],
+            values=self.values[entries],
+            sequence=None if self.sequence is None else self.sequence[users],
+            log_lengths=self.log_lengths[users],
+        )
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -43,6 +56,19 @@ class Targets:
     """[t] target titles."""
     weights: Floats
     """[n_users] n^-½ of n targets; 0 without a target."""
+
+    def part(self, users: slice) -> Targets:
+        """Those of some users of the batch, neighbours."""
+        seen, wanted = (
+            slice(*np.searchsorted(rows, (users.start, users.stop))) for rows in (self.seen_rows, self.rows)
+        )
+        return Targets(
+            self.seen_rows[seen] - users.start,
+            self.seen_items[seen],
+            self.rows[wanted] - users.start,
+            self.items[wanted],
+            self.weights[users],
+        )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ def measure(run: Run, split: ArtefactRef, model: ArtefactRef, name: str, spec: s
         TrainingError: it failed, or its process was killed.
     """
     with stage(run, f"{STAGE}-{name}") as record:
-        parents, configuration = {"split": split.digest, "model": model.digest}, {"name": name, "copy": copy}
+        users = run.config.gate.users
+        parents = {"split": split.digest, "model": model.digest}
+        configuration = {"name": name, "copy": copy, "users": users}
         found = run.store.find(KIND, parents, configuration)
         record.reused = found is not None
         if found is None:
@@ -47,6 +49,7 @@ def measure(run: Run, split: ArtefactRef, model: ArtefactRef, name: str, spec: s
                     model.file(copy),
                     spec,
                     draft.path,
+                    users=users,
                     name=name,
                     threads=assign(1, device="cpu", threads=run.config.compute.threads)[0].threads,
                     tracker=EventTracker(f"{STAGE}-{name}"),

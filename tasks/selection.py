@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 
@@ -48,15 +49,16 @@ def evaluate_candidates(run: Run, trained: Trained) -> ArtefactRef:
     """
     with stage(run, "evaluate") as record:
         parents = {name: ref.digest for name, ref in trained if ref is not None}
-        found = run.store.find(KIND, parents, {})
+        configuration = evaluation_configuration(run)
+        found = run.store.find(KIND, parents, configuration)
         record.reused = found is not None
         if found is None:
             split = Split.load(Path(trained.split.path))
             names = [name for name, _, _ in trained.fitted()]
-            with run.store.create(KIND, parents, {}) as (draft, found):
+            with run.store.create(KIND, parents, configuration) as (draft, found):
                 metrics: dict[str, Mapping[str, float]] = {}
                 for name, scorer in trained.candidates():
-                    evaluation = measured(scorer, split)
+                    evaluation = measured(run, scorer, split)
                     evaluation.save(draft.path / name)
                     metrics[name] = evaluation.metrics
                     emit(
@@ -90,7 +92,7 @@ def decide(run: Run, trained: Trained, evaluation: ArtefactRef) -> NightDecision
             same_as_champion=same,
             champions_recipe=None if same else _champions_recipe(run, champion, list(candidates)),
             uncompared=opponent is None and champion.version is not None,
-            titles=TitleGroups.of(split.known(TEST), split.targets(TEST)),
+            titles=TitleGroups.of(split.known(TEST), split.asked(TEST, run.config.gate.users)),
             seed=run.config.seed,
         )
         record.details = {"outcome": decision.outcome, "champion": champion.model_dump(mode="json")}
@@ -104,9 +106,14 @@ def decide(run: Run, trained: Trained, evaluation: ArtefactRef) -> NightDecision
         )
 
 
-def measured(scorer: Scorer, split: Split) -> Evaluation:
+def measured(run: Run, scorer: Scorer, split: Split) -> Evaluation:
     """A model fitted on train and validation, on the test window."""
-    return evaluate(scorer, split.known(TEST), split.targets(TEST), cold=counts(split.fit) == 0)
+    return evaluate(scorer, split.known(TEST), split.asked(TEST, run.config.gate.users), cold=counts(split.fit) == 0)
+
+
+def evaluation_configuration(run: Run) -> dict[str, Any]:
+    """What an evaluation depends on, beside the models and the split."""
+    return {"users": run.config.gate.users}
 
 
 def load_evaluations(evaluation: ArtefactRef) -> dict[str, Evaluation]:
@@ -138,15 +145,16 @@ def _measure_champion(run: Run, split_ref: ArtefactRef, champion: Champion) -> E
     if champion.bundle is None:
         return None
     parents = {"split": split_ref.digest, "champion": champion.bundle.digest}
-    found = run.store.find(KIND, parents, {})
+    configuration = evaluation_configuration(run)
+    found = run.store.find(KIND, parents, configuration)
     if found is None:
         split = Split.load(Path(split_ref.path))
         bundle = load_bundle(Path(champion.bundle.path), load_scorer=load_scorer, verified=False)
         if bundle.info.split != split_facts(run, split):
             emit(Note("decide", _NOT_COMPARABLE))
             return None
-        with run.store.create(KIND, parents, {}) as (draft, found):
-            evaluation = measured(bundle.over(split.items), split)
+        with run.store.create(KIND, parents, configuration) as (draft, found):
+            evaluation = measured(run, bundle.over(split.items), split)
             evaluation.save(draft.path / CHAMPION)
             draft.summary["metrics"] = {CHAMPION: evaluation.metrics}
             draft.rows["users"] = len(evaluation.users)

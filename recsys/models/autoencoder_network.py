@@ -50,12 +50,21 @@ class SequenceChannel(nn.Module):
         return output
 
     def _attend(self, x: Tensor, there: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        query = self.query(x[:, 0]).view(batch, _SEQUENCE_HEADS, 1, -1)
-        key, value = self.key_value(x).view(batch, length, 2, _SEQUENCE_HEADS, -1).permute(2, 0, 3, 1, 4)
+        """What the newest title makes of all, [batch, width].
+
+        Keys and values are never made for every place: the query is taken into the space of the titles, and the
+        titles' weighted sum into that of the values, which is the same sum in another order.
+        """
+        batch, _, width = x.shape
+        key, value = self.key_value.weight.view(2, _SEQUENCE_HEADS, -1, width)  # [heads, width / heads, width] each
+        query = self.query(x[:, 0]).view(batch, _SEQUENCE_HEADS, -1)
+        asked = torch.einsum("bhd,hdw->bhw", query, key) * query.shape[2] ** -0.5
         mask = torch.cat([torch.ones_like(there[:, :1]), there[:, 1:]], 1)  # an empty history attends to its padding
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        attended: Tensor = self.mix(mixed.reshape(batch, width))
+        chances = (
+            (asked @ x.transpose(1, 2)).masked_fill(~mask[:, None, :], -torch.inf).softmax(2)
+        )  # [b, heads, length]
+        mixed = torch.einsum("bhw,hdw->bhd", chances @ x, value).reshape(batch, width)
+        attended: Tensor = self.mix(mixed + self.key_value.bias[width:])  # the keys' bias is the same for every place
         return attended
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -65,14 +74,25 @@ class SequenceChannel(nn.Module):
 class UserNetwork(nn.Module):
     """Encoder of sparse channels over titles (and of the newest titles in order), and a linear decoder.
 
-    The first layer sums rows of its weights: its cost is that of the titles watched, not of the catalogue.
+    The first layer sums rows of its weights: its cost is that of the titles watched, not of the catalogue. With a
+    ``title_width``, a title has one short row for all channels, and what they add up to is mixed: a fraction of the
+    memory and of the optimizer's work, for large catalogues.
     """
 
     def __init__(
-        self, n_items: int, *, hidden_size: int, embedding_size: int, channels: int, sequence_length: int
+        self,
+        n_items: int,
+        *,
+        hidden_size: int,
+        embedding_size: int,
+        channels: int,
+        sequence_length: int,
+        title_width: int = 0,
     ) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.empty(channels * n_items, hidden_size))
+        first = (n_items, title_width) if title_width else (channels * n_items, hidden_size)
+        self.first = nn.Parameter(torch.empty(*first))
+        self.mix = nn.Linear(channels * title_width, hidden_size, bias=False) if title_width else None
         self.first_bias = nn.Parameter(torch.zeros(hidden_size))
         self.length = nn.Linear(2, hidden_size)
         self.sequence = SequenceChannel(n_items, sequence_length, hidden_size) if sequence_length else None
@@ -82,7 +102,7 @@ class UserNetwork(nn.Module):
         self.moments = nn.Linear(hidden_size, 2 * embedding_size)
         self.decoder = nn.Parameter(torch.empty(n_items, embedding_size))
         self.decoder_bias = nn.Parameter(torch.zeros(n_items))
-        nn.init.normal_(self.first, std=0.05)
+        nn.init.normal_(self.first, std=0.15 if title_width else 0.05)
         nn.init.normal_(self.decoder, std=0.05)
 
     def encode(
@@ -91,15 +111,15 @@ class UserNetwork(nn.Module):
         """Mean and log-variance of the users' vectors, each [batch, embedding_size].
 
         Args:
-            indices: [n] rows of the first layer's weights (channel × n_items + title), by user.
-            offsets: [batch] where each user's begin.
+            indices: [n] rows of the first layer's weights, by user: channel × n_items + title; the title, if titles
+                have one row for all channels.
+            offsets: [batch] where each user's begin; [batch × channels] in that case.
             values: [n] what each row is multiplied with.
             sequence: [batch, length] the newest titles; None if the network has no sequence channel.
             lengths: [batch] standardised log-lengths.
         """
-        h = self.first_bias + F.embedding_bag(
-            indices, self.first, offsets, mode="sum", per_sample_weights=values
-        )  # [batch, hidden_size]
+        bags = F.embedding_bag(indices, self.first, offsets, mode="sum", per_sample_weights=values)
+        h = self.first_bias + (bags if self.mix is None else self.mix(bags.view(len(lengths), -1)))  # [batch, hidden]
         h = h + self.length(_LENGTH_SCALE * torch.stack([lengths, lengths**2 - 1], 1))
         if self.sequence is not None:
             h = h + self.sequence(sequence)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.histories import Bools, Floats, Histories
+from recsys.histories import Bools, Floats, Histories, Longs
 from recsys.models.autoencoder_network import UserNetwork
 from recsys.scoring import over_all_titles
 from recsys.user_batches import Rows, UserInputs, whole
@@ -46,6 +46,13 @@ class AutoencoderShape:
     """Spread of log-lengths."""
     reads_all: bool = False
     """Whether what was watched and not liked is read too: as part of the order, and in a channel of its own."""
+    title_width: int = 0
+    """Width of a title's row in the first layer, one for all channels; 0: a full row for every channel."""
+
+    @property
+    def channels(self) -> int:
+        """Of the first layer."""
+        return 1 + len(self.taus) + self.reads_all
 
     def network(self) -> UserNetwork:
         """A network with fresh weights, from PyTorch's generator."""
@@ -53,8 +60,9 @@ class AutoencoderShape:
             self.n_items,
             hidden_size=self.hidden_size,
             embedding_size=self.embedding_size,
-            channels=1 + len(self.taus) + self.reads_all,
+            channels=self.channels,
             sequence_length=self.sequence_length,
+            title_width=self.title_width,
         )
 
     def readable(self, histories: Histories, learned: Bools) -> Histories:
@@ -71,13 +79,22 @@ class AutoencoderShape:
         lengths = (inputs.log_lengths - self.length_centre) / self.length_spread
         lengths = np.clip(lengths, -_MOST_LENGTH, _MOST_LENGTH).astype(np.float32)
         sequence = inputs.sequence if self.sequence_length else None
+        indices, offsets = self._one_row_each(inputs) if self.title_width else (inputs.indices, inputs.offsets)
         return (
-            torch.from_numpy(inputs.indices).to(device),
-            torch.from_numpy(inputs.offsets).to(device),
+            torch.from_numpy(indices).to(device),
+            torch.from_numpy(offsets).to(device),
             torch.from_numpy(inputs.values).to(device),
             None if sequence is None else torch.from_numpy(sequence).to(device),
             torch.from_numpy(lengths).to(device),
         )
+
+    def _one_row_each(self, inputs: UserInputs) -> tuple[Longs, Longs]:
+        """Titles, and where each channel of each user begins, [n_users × channels]."""
+        ends = np.append(inputs.offsets[1:], len(inputs.indices))
+        channel, item = np.divmod(inputs.indices, self.n_items)
+        bags = np.repeat(np.arange(len(ends)), ends - inputs.offsets) * self.channels + channel
+        counts = np.bincount(bags, minlength=len(ends) * self.channels)
+        return item, np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
 
 
 class UserAutoencoder:

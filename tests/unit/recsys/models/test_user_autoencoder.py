@@ -11,8 +11,10 @@ import torch
 
 from recsys.checkpoints import Checkpoints
 from recsys.config import AutoencoderConfig
+from recsys.distributed import ALONE
 from recsys.errors import ArtefactError, TrainingError
 from recsys.histories import Histories
+from recsys.models import autoencoder_training
 from recsys.models.autoencoder_network import kl_divergence, masked_cross_entropy
 from recsys.models.autoencoder_training import (
     AutoencoderSettings,
@@ -40,7 +42,7 @@ SMALL = AutoencoderSettings(
     sequence_channel=True,
 )
 
-PLANTED = replace(SMALL, epochs=15, batch_size=32, input_dropout=0.0)
+PLANTED = replace(SMALL, epochs=30, batch_size=32, input_dropout=0.0)
 
 
 def train(histories: Histories, **options: Any) -> AutoencoderTraining:
@@ -95,6 +97,44 @@ def test_what_comes_next_ranks_first(serials: Histories) -> None:
     scores = model.scores(visitors)
     mask_seen(scores, visitors)
     assert scores.argmax(1).tolist() == [3, 12, 20]
+
+
+LARGE = {"title_width": 16, "sampled_titles": 64}
+"""As above :data:`recsys.models.autoencoder_training.FULL_SOFTMAX_ITEMS`."""
+
+
+def test_short_rows_and_a_sampled_softmax_learn_what_comes_next_too(serials: Histories) -> None:
+    model = train(serials, settings=replace(SMALL, **LARGE)).model
+    assert model.network.first.shape == (serials.n_items, 16)
+    visitors = Histories.of_lists([[1, 2], [10, 11], [18, 19]], 25)
+    scores = model.scores(visitors)
+    mask_seen(scores, visitors)
+    assert scores.argmax(1).tolist() == [3, 12, 20]
+
+
+def test_short_rows_survive_saving_and_a_warm_start(serials: Histories, tmp_path: Path) -> None:
+    settings = replace(SMALL, **LARGE, epochs=2)
+    model = train(serials, settings=settings).model
+    model.save(tmp_path)
+    loaded = UserAutoencoder.load(tmp_path)
+    assert np.array_equal(loaded.scores(serials), model.scores(serials))
+    again = train(serials, settings=replace(settings, title_width=0), warm_start=loaded).model
+    assert again.shape == model.shape
+
+
+@pytest.mark.parametrize("sampled", [0, 64])
+def test_a_batch_in_parts_has_the_loss_of_the_whole(serials: Histories, sampled: int) -> None:
+    settings = replace(SMALL, sampled_titles=sampled, title_width=16 if sampled else 0)
+    run = autoencoder_training._Run(
+        serials, np.arange(serials.n_users), settings, "cpu", "float32", 0, NullTracker(), None, ALONE
+    )
+    (batch,) = run._batches(np.arange(16), np.random.default_rng(0))
+    run.network.eval()
+    whole = run._missed(run.network.encode(*run.shape.tensors(batch.inputs, "cpu"))[0], batch)
+    for users in (slice(0, 5), slice(5, 16)):
+        part = batch.part(users)
+        missed = run._missed(run.network.encode(*run.shape.tensors(part.inputs, "cpu"))[0], part)
+        torch.testing.assert_close(missed, whole[users], rtol=1e-4, atol=1e-4)
 
 
 def test_scores_are_vectors_times_titles(serials: Histories) -> None:
