@@ -96,20 +96,27 @@ def pair_features(block: Block, statistics: TitleStatistics, vectors: TitleVecto
 
 
 def _tower_features(block: Block, rows: Ints) -> Iterator[tuple[str, Floats]]:
-    users, seen = block.histories.user_nums, block.histories.item_nums
-    unseen = np.empty(block.blend.shape, np.float32)
     for name, scores in block.scores.items():
         found = np.take_along_axis(scores, rows, axis=1)
-        np.copyto(unseen, scores)
-        unseen[users, seen] = -np.inf
-        rank = np.stack([_better(row, own) for row, own in zip(unseen, found, strict=True)])
-        top = unseen.max(axis=1, keepdims=True)
-        top = np.where(np.isfinite(top), top, 0)
-        np.exp(np.subtract(unseen, top, out=unseen), out=unseen)
-        mass = unseen.sum(axis=1, keepdims=True)
+        rank, top, log_mass = _standing(scores, block.histories, found)
         yield f"{name}_zscore", np.take_along_axis(block.zscores[name], rows, axis=1)
         yield f"{name}_rank", -np.log1p(rank)
-        yield f"{name}_log_softmax", found - top - np.log(np.maximum(mass, 1e-12))
+        yield f"{name}_log_softmax", found - top[:, None] - log_mass[:, None]
+
+
+def _standing(scores: Floats, histories: Histories, found: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """How many unseen titles a tower likes better than candidates, [n_users, k], its best unseen score, [n_users], and
+    log Σ exp(score - best) over the unseen, [n_users]. Row by row: one stays in the processor's cache."""
+    rank, top, mass = np.empty(found.shape, np.intp), *np.zeros((2, len(scores)), np.float32)
+    for user, row in enumerate(scores):
+        unseen = row.copy()
+        unseen[histories.item_nums[histories.row(user)]] = -np.inf
+        rank[user] = _better(unseen, found[user])
+        best = unseen.max()
+        if np.isfinite(best):
+            unseen -= best
+            top[user], mass[user] = best, np.exp(unseen, out=unseen).sum()
+    return rank, top, np.log(np.maximum(mass, np.float32(1e-12)))
 
 
 def _better(row: Floats, own: Floats) -> NDArray[np.intp]:

@@ -34,6 +34,8 @@ MOST = 50.0
 """Z-scores are cut to ±this: where all scores but one are equal, that one's has no bound."""
 BLOCK = 256
 """Users scored at a time."""
+CACHED = 250_000
+"""Scores (1 MB) that several passes are made over at a time: they stay in the processor's cache."""
 SEARCH_USERS = 4_000
 """Users (evenly spaced) that the weights are searched on."""
 SEARCH_DEPTH = 100
@@ -84,10 +86,11 @@ class Blend:
         return Scored(scores, zscores, self._blend(zscores), unseen)
 
     def _blend(self, zscores: Mapping[str, Floats]) -> Floats:
-        blend, part = (np.zeros_like(next(iter(zscores.values()))) for _ in range(2))
-        for name, weight in self.weights.items():
-            if weight:
-                blend += np.multiply(zscores[name], np.float32(weight), out=part)
+        blend = np.zeros_like(next(iter(zscores.values())))
+        for row, total in enumerate(blend):  # row by row: it stays in the processor's cache
+            for name, weight in self.weights.items():
+                if weight:
+                    total += np.float32(weight) * zscores[name][row]
         if CONTENT in zscores:
             blend[:, self.cold] = COLD_WEIGHT * zscores[CONTENT][:, self.cold]
         return blend
@@ -123,22 +126,29 @@ class Blend:
 
 
 def _zscores(scores: Floats, warm: Bools, seen: Histories) -> Floats:
-    """Per-user z-scores over the ``warm`` titles [n_items] that are not ``seen`` (histories of warm titles).
+    """Per-user z-scores over the ``warm`` titles [n_items] that are not ``seen`` (histories of warm titles)."""
+    zscores, counted = np.empty(scores.shape, np.float32), warm.astype(np.float32)
+    for start, own in seen.blocks(max(1, CACHED // len(warm))):
+        rows = slice(start, start + own.n_users)
+        _standardise(scores[rows], zscores[rows], counted, own)
+    return zscores
 
-    A few passes in place, and sums as products with a vector: over wide rows the memory's speed is what counts.
-    """
-    counted, users, items = warm.astype(np.float32), seen.user_nums, seen.item_nums
+
+def _standardise(scores: Floats, zscores: Floats, counted: Floats, seen: Histories) -> None:
+    """A few passes in place over rows that stay in the processor's cache, and sums as products with a vector."""
+    users, items = seen.user_nums, seen.item_nums
+    count = np.maximum(counted.sum() - seen.lengths, 1)
 
     def mean(values: Floats) -> Floats:
         seen_too = np.bincount(users, weights=values[users, items], minlength=len(values))
-        return np.asarray((values @ counted - seen_too) / np.maximum(warm.sum() - seen.lengths, 1), np.float32)
+        return np.asarray((values @ counted - seen_too) / count, np.float32)
 
-    zscores = scores - mean(scores)[:, None]
+    np.subtract(scores, mean(scores)[:, None], out=zscores)
     shift = mean(zscores)  # what rounding has left: squares are taken of what is centred
     variance = mean(np.square(zscores)) - np.square(shift)
     zscores -= shift[:, None]
     zscores *= 1 / np.sqrt(np.maximum(variance, np.float32(1e-12)))[:, None]
-    return np.clip(zscores, -MOST, MOST, out=zscores)
+    np.clip(zscores, -MOST, MOST, out=zscores)
 
 
 def save_towers(folder: Path, towers: Mapping[str, Scorer], saved: Mapping[str, Path]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -355,7 +355,8 @@ def followed_by(histories: Histories, more: Histories) -> Histories:
 
 def _encoder(towers: Mapping[str, Scorer]) -> Encoder | None:
     tower = towers.get(AUTOENCODER)
-    return tower if isinstance(tower, Encoder) else None
+    # Not isinstance: it would read, and so make, the vectors of all titles, and this is asked for every block of users.
+    return cast(Encoder, tower) if hasattr(tower, "encode") else None
 
 
 def _text(towers: Mapping[str, Scorer]) -> TextEncoder | None:
