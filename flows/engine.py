@@ -22,6 +22,7 @@ from flows.stopping import stoppable
 from recsys import lock
 from recsys.config import Config
 from recsys.errors import MarqueeError
+from tasks import engines
 from tasks.run import Run
 
 logger = logging.getLogger("marquee")
@@ -129,6 +130,7 @@ def perform(chain: Chain, config: Config, run_date: date | None = None) -> dict[
             around.enter_context(lock.hold(config.home, run.run_id))
             around.enter_context(logged(run.folder / LOG))
             around.enter_context(stoppable())
+            around.callback(engines.end)
             steps = around.enter_context(_steps())
             result = chain(run, steps)
         except BaseException as error:

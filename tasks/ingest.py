@@ -13,6 +13,7 @@ from recsys.data.ingest import Ingested
 from recsys.data.ingest import ingest as ingest_source
 from recsys.errors import DownloadError
 from recsys.remote_artefacts import RemoteArtefacts
+from tasks.engines import reader_of_files
 from tasks.events import Note, RowsDone, emit
 from tasks.run import Run, StageRecord, stage
 
@@ -57,6 +58,7 @@ def ingest(run: Run) -> ArtefactRef:
             progress=lambda rows, total: emit(RowsDone(STAGE, rows, total)),
             threads=run.config.compute.threads,
             mirror=RemoteArtefacts.of(run.config.storage),
+            reader=reader_of_files(run.config.compute),
         )
         _fill(record, done)
     return done.dataset
@@ -69,6 +71,9 @@ def _fill(record: StageRecord, done: Ingested) -> None:
     record.artefact = done.dataset
     record.details = {
         "rejected": done.rejected,
+        "kept_rows": done.kept_rows,
+        "kept_bytes": done.kept_bytes,
+        "parsed_bytes": done.parsed_bytes,
         "source": done.source.digest,
         "provenance": origin["provenance"]["name"],
         "licence": origin["licence"],

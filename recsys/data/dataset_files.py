@@ -20,6 +20,7 @@ from recsys.data import ratings_sql, titles_sql
 from recsys.data.fast_ratings import Fast, read_fast
 from recsys.data.ledger import CHUNKS_FILE, LEDGER_FILE, Earlier, chunks_writer, write_ledger
 from recsys.data.locate import find_lines
+from recsys.data.pieces import Reader, load_pieces
 from recsys.data.rows import groups
 from recsys.data.sources.base import Note, Tables
 from recsys.data.staging import Staging, staging
@@ -56,6 +57,7 @@ def make_files(
     progress: Progress | None = None,
     threads: int | None = None,
     earlier: Earlier | None = None,
+    reader: Reader | None = None,
 ) -> Made:
     """Read a source's tables and write :data:`FILES` into a scratch folder.
 
@@ -66,6 +68,8 @@ def make_files(
         progress: hears of ratings written.
         threads: None: as many as the machine has, four at most.
         earlier: an ingestion of the same source, to take rows from that stand in the files still.
+        reader: reads several files of ratings beside each other; not asked where there is an ``earlier`` ingestion,
+            which spares most of the reading.
 
     Raises:
         SourceError: a file is missing, empty, damaged or lacks a column; or not one rating can be read.
@@ -73,9 +77,10 @@ def make_files(
     threads = threads or min(4, os.cpu_count() or 1)
     with staging(scratch, note, threads=threads) as stage:
         note(f"reading {', '.join(file.name for file in tables.ratings.files[:4])}")
-        fast = read_fast(stage, tables.ratings, earlier, threads)
+        apart = reader if len(tables.ratings.files) > 1 and earlier is None else None
+        fast = None if apart else read_fast(stage, tables.ratings, earlier, threads)
         if fast is None:
-            return _make_with_care(stage, tables, progress)
+            return _make_with_care(stage, tables, progress, apart)
         found = _found(fast)
         _say(found, note)
         _reject_unreadable(stage)
@@ -88,9 +93,12 @@ def make_files(
     return Made(rows, summary, True, fast.kept_rows, fast.kept_bytes, fast.parsed_bytes)
 
 
-def _make_with_care(stage: Staging, tables: Tables, progress: Progress | None) -> Made:
+def _make_with_care(stage: Staging, tables: Tables, progress: Progress | None, reader: Reader | None) -> Made:
     """The way that takes every file, in bounded memory."""
-    stage.load(ratings_sql.STAGED, tables.ratings, ratings_sql.project)
+    if reader is None:
+        stage.load(ratings_sql.STAGED, tables.ratings, ratings_sql.project)
+    else:
+        load_pieces(stage, tables.ratings, reader(tables.ratings, stage.scratch))
     rows, found = ratings_sql.settle(stage)
     if found.rows == 0:
         raise _none_readable(stage, tables)

@@ -24,6 +24,7 @@ from recsys.artefacts import MANIFEST, ArtefactRef, ArtefactStore, Mirror, file_
 from recsys.config import SourceConfig
 from recsys.data.dataset_files import FILES, Made, Progress, make_files
 from recsys.data.ledger import CHUNKS_FILE, LEDGER_FILE, Earlier
+from recsys.data.pieces import Reader
 from recsys.data.sources import locate_source
 from recsys.data.sources.base import Located, Note, Place, silent
 from recsys.errors import MarqueeError, SourceError
@@ -59,6 +60,7 @@ def ingest(
     threads: int | None = None,
     clock: datetime | None = None,
     mirror: Mirror | None = None,
+    reader: Reader | None = None,
 ) -> Ingested:
     """Bring a source's ratings and titles into a dataset artefact, or find the one that it gave before.
 
@@ -70,6 +72,7 @@ def ingest(
         threads: of DuckDB (None: as many as the machine has, four at most).
         clock: the artefacts' creation time (None: now).
         mirror: where artefacts are kept too.
+        reader: who reads several files of ratings beside each other (None: this process reads them).
 
     Raises:
         ConfigError: the configuration names no source.
@@ -91,6 +94,7 @@ def ingest(
             progress=progress,
             threads=threads,
             earlier=_earlier(store, identity),
+            reader=reader,
         )
         if made.kept_rows:
             note(f"{made.kept_rows:,} ratings taken from the last dataset; {made.parsed_bytes:,} bytes of text parsed")

@@ -42,7 +42,7 @@ def locate_lines(ref: ArtefactRef, rows: pa.Table) -> pa.Table:
     summary = read_manifest(ref).summary
     intact = {entry["path"]: _unchanged(entry) for entry in summary["files"]}
     readings = {
-        number: _reading(entry)
+        number: reading_of(entry)
         for number, entry in enumerate(summary["reading"])
         if entry["role"] == "ratings" and intact.get(str(Path(entry["file"]["path"]).resolve()))
     }
@@ -79,7 +79,8 @@ def _unchanged(entry: Mapping[str, Any]) -> bool:
     return path.is_file() and path.stat().st_size == entry["bytes"] and file_sha256(path) == entry["sha256"]
 
 
-def _reading(entry: Mapping[str, Any]) -> Reading:
+def reading_of(entry: Mapping[str, Any]) -> Reading:
+    """A reading from the JSON of its fields."""
     file = RawFile(Path(entry["file"]["path"]), entry["file"]["member"])
     return Reading(entry["role"], file, entry["delimiter"], entry["header_line"], entry["positions"])
 

@@ -46,9 +46,8 @@ class Staging:
         Raises:
             SourceError: a file is missing, empty, damaged, or lacks a column; or not one row could be read.
         """
-        rows = sum(self._load_file(table, raw, file, project) for file in raw.files)
-        if rows == 0:
-            raise self._nothing(raw)
+        rows = sum(self.load_file(table, raw, file, project) for file in raw.files)
+        self.expect_rows(raw, rows)
         return rows
 
     def load_text(self, table: str, raw: RawTable, file: RawFile, text: TextFile, project: Projection) -> int:
@@ -79,7 +78,17 @@ class Staging:
             "CREATE OR REPLACE TABLE file_names AS SELECT CAST(file AS INTEGER) AS file, name FROM file_list"
         )
 
-    def _load_file(self, table: str, raw: RawTable, file: RawFile, project: Projection) -> int:
+    def expect_rows(self, raw: RawTable, rows: int) -> None:
+        """Hold that some rows came in of a raw table.
+
+        Raises:
+            SourceError: there were none.
+        """
+        if rows == 0:
+            raise self._nothing(raw)
+
+    def load_file(self, table: str, raw: RawTable, file: RawFile, project: Projection) -> int:
+        """Read one of a raw table's files: see :meth:`load`. It may have no rows."""
         number = self.number(file)
         if raw.layout == "parquet":
             return self._load_parquet(table, raw, file, number, project)

@@ -7,11 +7,13 @@ those only where it was asked for.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from recsys.config import ComputeConfig
+from recsys.data.pieces import Reader
+from recsys.data.sources.base import RawTable
 from recsys.listing import Listing, Progress
 from recsys.recommend import ListCounts
 from recsys.tracker import Tracker
@@ -76,6 +78,22 @@ def write_lists(compute: ComputeConfig, listing: Listing, folder: Path, progress
     from tasks.engines import ray_lists
 
     return ray_lists.write_lists(compute, listing, folder, progress)
+
+
+def reader_of_files(compute: ComputeConfig) -> Reader | None:
+    """Who reads the files of a source with several: None is the process that asks."""
+    if compute.engine == "local":
+        return None
+
+    def read(raw: RawTable, scratch: Path) -> Iterable[Path]:
+        from tasks.engines import ray_cluster
+
+        ray_cluster.connect(compute)
+        from tasks.engines import ray_reading
+
+        return ray_reading.read_pieces(compute, raw, scratch)
+
+    return read
 
 
 def of_its_bytes(compute: ComputeConfig) -> dict[str, Any]:

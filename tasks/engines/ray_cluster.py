@@ -72,6 +72,15 @@ def uses_gpus(compute: ComputeConfig) -> bool:
     return compute.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
 
 
+def quiet() -> None:
+    """Have Ray Data show no progress bars: the run's own display tells of progress."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+
+
 def _library(*, local: bool) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"

@@ -22,7 +22,7 @@ from recsys.config import ComputeConfig
 from recsys.errors import MarqueeError, PublicationError
 from recsys.listing import Listing, Progress
 from recsys.recommend import ListCounts
-from tasks.engines.ray_cluster import threads_per_worker
+from tasks.engines.ray_cluster import quiet, threads_per_worker
 
 BLOCKS_PER_PART = 64
 """Blocks of users that make a range: as on one machine, a block holds ``[export] block_size`` users."""
@@ -38,7 +38,7 @@ def write_lists(compute: ComputeConfig, listing: Listing, folder: Path, progress
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    _quiet()
+    quiet()
     with _saved(listing, folder) as place:
         written = _scored(compute, listing, place, folder)
         return _summed(listing, written, progress)
@@ -111,9 +111,3 @@ def _saved(listing: Listing, folder: Path) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _quiet() -> None:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.enable_operator_progress_bars = False
