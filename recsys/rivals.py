@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from recsys.config import BaselinesConfig
-from recsys.cooccurrence import counts, covered_titles, gram
+from recsys.cooccurrence import counts, covered_titles, gram_blocks, sample_users
+from recsys.coverage import coverage, say_coverage
 from recsys.data.split import VALIDATION, Split
 from recsys.errors import ConfigError, TrainingError
 from recsys.evaluation import evaluate
@@ -37,6 +38,14 @@ TUNING_ITEMS = 2_500
 """Titles of the dense models while they are tuned: what is best hardly depends on the tail."""
 TUNING_FITS = 6_000
 """Users that iALS is fitted on while it is tuned."""
+TUNING_INTERACTIONS = 1_000_000
+"""All others are tuned on evenly spaced users who have about so many interactions: a service of 25 million is tuned
+in the time of one of a million."""
+DENSE_TITLES, DENSE_GROWTH = 4_000, 60
+"""A dense model covers so many titles, or so many for every cube root of the liked interactions where those are more:
+what the cube of the titles costs then grows no faster than the data. More bring little: docs/benchmarks.md."""
+SPARSE_TITLES = 200_000
+"""Titles of item-kNN: it has no dense matrix."""
 TRAININGS = 6
 """Settings tried of a family that trains with early stopping, where no budget is given."""
 ALWAYS = ("popularity", "ease", "order_ridge")
@@ -82,28 +91,30 @@ def _popularity_grid(histories: Histories, seed: int) -> Settings:
 
 
 def _recent_popularity_grid(histories: Histories, seed: int) -> Settings:
+    sample = sample_users(histories, TUNING_INTERACTIONS)
     for half_life in (0.01, 0.03, 0.1, 0.3, 1.0):
-        yield {"half_life": half_life}, RecentPopularity.fit(histories, half_life)
+        yield {"half_life": half_life}, RecentPopularity.fit(sample, half_life)
 
 
 def _item_knn_grid(histories: Histories, seed: int) -> Settings:
-    liked = histories.positives()
+    liked = sample_users(histories, TUNING_INTERACTIONS).positives()
     item_nums = covered_titles(liked, TUNING_ITEMS)
-    together = gram(liked.matrix()[:, item_nums])
+    together = list(gram_blocks(liked.matrix()[:, item_nums]))
     for neighbours, shrinkage in product((150, 50, 400), (10.0, 0.0, 50.0)):
         params = {"neighbours": neighbours, "shrinkage": shrinkage}
         yield params, ItemKnn.of_gram(together, liked, item_nums, neighbours=neighbours, shrinkage=shrinkage)
 
 
 def _ease_grid(histories: Histories, seed: int) -> Settings:
+    sample = sample_users(histories, TUNING_INTERACTIONS)
     for row_power in (0.0, 0.25):
-        statistics = EaseStatistics.of(histories, row_power=row_power, max_items=TUNING_ITEMS)
+        statistics = EaseStatistics.of(sample, row_power=row_power, max_items=TUNING_ITEMS)
         for l2 in (250.0, 100.0, 600.0, 30.0, 1500.0):
             yield {"l2": l2, "row_power": row_power}, Ease.solve(statistics, l2=l2)
 
 
 def _ease_recency_grid(histories: Histories, seed: int) -> Settings:
-    statistics = EaseStatistics.of(histories, max_items=TUNING_ITEMS)
+    statistics = EaseStatistics.of(sample_users(histories, TUNING_INTERACTIONS), max_items=TUNING_ITEMS)
     for l2 in (150.0, 500.0, 50.0, 1500.0):
         ease = Ease.solve(statistics, l2=l2)
         for tau in (5.0, 12.0, 40.0):
@@ -137,8 +148,9 @@ def _ials_recency_grid(histories: Histories, seed: int) -> Settings:
 
 
 def _order_ridge_grid(histories: Histories, seed: int) -> Settings:
+    sample = sample_users(histories, TUNING_INTERACTIONS)
     for tau in (8.0, 4.0, 16.0):
-        statistics = RidgeStatistics.of(histories, tau=tau, max_items=TUNING_ITEMS)
+        statistics = RidgeStatistics.of(sample, tau=tau, max_items=TUNING_ITEMS)
         for l2 in (1000.0, 300.0, 3000.0):
             yield {"tau": tau, "l2": l2}, OrderAwareRidge.solve(statistics, l2=l2)
 
@@ -149,8 +161,14 @@ def _fit_ials(histories: Histories, params: Params, max_items: int, seed: int) -
 
 
 def _worth(histories: Histories, max_items: int) -> int:
-    """How many titles a dense model is worth modelling: a single interaction teaches nothing of a pair."""
+    """How many titles are worth modelling: a single interaction teaches nothing of a pair."""
     return max(1, min(max_items, int((counts(histories.positives()) > 1).sum())))
+
+
+def _dense(histories: Histories, max_items: int) -> int:
+    """How many titles a dense model covers: those worth it, that the interactions pay for."""
+    liked = int(histories.positive.sum())
+    return _worth(histories, min(max_items, max(DENSE_TITLES, int(DENSE_GROWTH * np.cbrt(liked)))))
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -159,16 +177,18 @@ FAMILIES: Mapping[str, Family] = {
         lambda h, params, m, s: RecentPopularity.fit(h, **params), RecentPopularity.load, _recent_popularity_grid, True
     ),
     "item_knn": Family(
-        lambda h, params, m, s: ItemKnn.fit(h, **params, max_items=_worth(h, m)), ItemKnn.load, _item_knn_grid
+        lambda h, params, m, s: ItemKnn.fit(h, **params, max_items=_worth(h, SPARSE_TITLES)),
+        ItemKnn.load,
+        _item_knn_grid,
     ),
-    "ease": Family(lambda h, params, m, s: Ease.fit(h, **params, max_items=_worth(h, m)), Ease.load, _ease_grid),
+    "ease": Family(lambda h, params, m, s: Ease.fit(h, **params, max_items=_dense(h, m)), Ease.load, _ease_grid),
     "ease_recency": Family(
-        lambda h, params, m, s: Ease.fit(h, **params, max_items=_worth(h, m)), Ease.load, _ease_recency_grid, True
+        lambda h, params, m, s: Ease.fit(h, **params, max_items=_dense(h, m)), Ease.load, _ease_recency_grid, True
     ),
     "ials": Family(_fit_ials, Ials.load, _ials_grid),
     "ials_recency": Family(_fit_ials, Ials.load, _ials_recency_grid, True),
     "order_ridge": Family(
-        lambda h, params, m, s: OrderAwareRidge.fit(h, **params, max_items=_worth(h, m)),
+        lambda h, params, m, s: OrderAwareRidge.fit(h, **params, max_items=_dense(h, m)),
         OrderAwareRidge.load,
         _order_ridge_grid,
         True,
@@ -192,7 +212,7 @@ def family(name: str) -> Family:
 
 
 def fit_family(
-    name: str, params: Mapping[str, Any], histories: Histories, *, max_items: int = 12_000, seed: int = 0
+    name: str, params: Mapping[str, Any], histories: Histories, *, max_items: int = 8_000, seed: int = 0
 ) -> Scorer:
     """Fit one family with given parameters, such as tuning chose."""
     return family(name).fit(histories, dict(params), max_items, seed)
@@ -266,10 +286,10 @@ def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int
 
     Writes ``<family>/train`` (fitted on the train window, for the second stage to learn from), ``<family>/fit`` (on
     train and validation, to be compared on test) and ``baselines.json``: by family the parameters, the validation
-    figures and every setting tried.
+    figures, every setting tried, and what the model covers (see :func:`coverage`).
 
     Returns:
-        Parameters, validation figures and seconds by family.
+        Parameters, validation figures, coverage and seconds by family.
 
     Raises:
         ConfigError: a configured family does not exist.
@@ -281,14 +301,19 @@ def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int
     for number, name in enumerate(names, start=1):
         began = time.monotonic()
         tuned = tune(name, train, targets, known=known, seed=seed)
+        covered = None
         for copy, histories in (("train", train), ("fit", fit)):
-            fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed).save(folder / name / copy)
+            scorer = fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed)
+            scorer.save(folder / name / copy)
+            covered = coverage(scorer, histories)
+            del scorer  # the next one is as large
         tracker.epoch(number, len(names), {f"{name}_{metric}": value for metric, value in tuned.validation.items()})
-        report[name] = tuned.report()
+        say_coverage(name, covered, tracker)
+        report[name] = {**tuned.report(), "covered": covered}
         seconds[name] = round(time.monotonic() - began, 2)  # not in the file: its bytes shall not depend on the clock
     (folder / "baselines.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return {
-        name: {"params": entry["params"], "validation": entry["validation"], "seconds": seconds[name]}
+        name: {**{key: entry[key] for key in ("params", "validation", "covered")}, "seconds": seconds[name]}
         for name, entry in report.items()
     }
 

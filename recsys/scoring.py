@@ -53,17 +53,22 @@ def over_all_titles(scores: Floats, item_nums: Ints, popularity: Floats, known: 
     Returns:
         [n_users, n_items] float32.
     """
-    n_users, n_items = len(scores), len(popularity)
-    whole = np.empty((n_users, n_items), np.float32)
-    if len(item_nums) < n_items:
-        spread = np.zeros((n_users, 1), np.float32)
-        lowest = np.zeros((n_users, 1), np.float32)
-        if len(item_nums):
-            lowest = scores.min(axis=1, keepdims=True)
-            spread = np.maximum(scores.std(axis=1, keepdims=True), np.maximum(1e-3, 1e-5 * np.abs(lowest)))
-        np.multiply(spread, popularity, out=whole)
-        whole += lowest - 2 * spread
-    for row, covered in zip(whole, scores, strict=True):  # by rows: twice as fast as one assignment to columns
-        row[item_nums] = covered
+    whole = np.empty((len(scores), len(popularity)), np.float32)
+    if len(item_nums) == len(popularity):
+        whole[:, item_nums] = scores
+    else:
+        lowest, spread = _below(scores)
+        for user, step in enumerate(spread):  # row by row: a row stays in the cache
+            row = np.multiply(popularity, step, out=whole[user])
+            row += lowest[user] - 2 * step
+            row[item_nums] = scores[user]
     whole[~known] = popularity
     return whole
+
+
+def _below(scores: Floats) -> tuple[Floats, Floats]:
+    """Every user's lowest score and the step by which others rank below it, [n_users] each."""
+    if not scores.shape[1]:
+        return np.zeros(len(scores), np.float32), np.zeros(len(scores), np.float32)
+    lowest = scores.min(axis=1)
+    return lowest, np.maximum(scores.std(axis=1), np.maximum(np.float32(1e-3), np.float32(1e-5) * np.abs(lowest)))

@@ -144,4 +144,4 @@ def baselines_of(
 def _family(rival: ArtefactRef) -> dict[str, Any]:
     summary = read_manifest(rival).summary
     seconds = round(sum(summary["seconds"].values()), 2)
-    return {"params": summary["params"], "validation": summary["validation"], "seconds": seconds}
+    return {**{key: summary[key] for key in ("params", "validation", "covered")}, "seconds": seconds}

@@ -6,20 +6,21 @@ histories alone. Knows nothing of tuning: see :mod:`recsys.rivals`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
 
-from recsys.cooccurrence import counts, covered_titles, gram, known_users, popularity_share
+from recsys.cooccurrence import counts, covered_titles, gram_blocks, known_users, popularity_share
 from recsys.histories import Floats, Histories, Ints
 from recsys.scoring import over_all_titles
 from recsys.weights import load_weights, save_weights
-
-_COLUMNS = 512
-_ENTRIES = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,16 @@ class ItemKnn:
         tau: float | None = None,
         max_items: int = 12_000,
     ) -> Self:
-        """Count co-occurrences and keep the nearest."""
+        """Count co-occurrences, a block of titles at a time, and keep the nearest."""
         liked = histories.positives()
         item_nums = covered_titles(liked, max_items)
-        together = gram(liked.matrix()[:, item_nums])
+        together = gram_blocks(liked.matrix()[:, item_nums])
         return cls.of_gram(together, liked, item_nums, neighbours=neighbours, shrinkage=shrinkage, tau=tau)
 
     @classmethod
     def of_gram(
         cls,
-        together: Floats,
+        together: Iterable[sparse.csr_matrix],
         liked: Histories,
         item_nums: Ints,
         *,
@@ -118,18 +119,14 @@ class ItemKnn:
         shrinkage: float,
         tau: float | None = None,
     ) -> Self:
-        """The model from co-occurrence counts [n_covered, n_covered] (so that a grid of settings shares them)."""
-        norms = np.sqrt(together.diagonal())
-        blocks = []
-        for start in range(0, len(item_nums), _COLUMNS):
-            columns = slice(start, min(start + _COLUMNS, len(item_nums)))
-            block = together[:, columns] / (norms[:, None] * norms[columns] + shrinkage)
-            block[np.arange(columns.start, columns.stop), np.arange(block.shape[1])] = 0.0
-            if neighbours < len(block):
-                least = np.partition(block, len(block) - neighbours, axis=0)[len(block) - neighbours]
-                block[block < least] = 0.0
-            blocks.append(sparse.csr_matrix(block))
-        similarity = sparse.csr_matrix(sparse.hstack(blocks)) if blocks else sparse.csr_matrix((0, 0), dtype=np.float32)
+        """The model from co-occurrence counts, blocks of rows of [n_covered, n_covered] (a grid of settings shares
+        them)."""
+        norms = np.sqrt(counts(liked)[item_nums])
+        kept, start = [sparse.csr_matrix((0, len(item_nums)), dtype=np.float32)], 0
+        for block in together:
+            kept.append(_nearest(block, start, norms, neighbours, shrinkage))
+            start += block.shape[0]
+        similarity = sparse.csr_matrix(sparse.vstack(kept).T)  # the counts are symmetric: a row is what is scored
         similarity.sort_indices()
         return cls(similarity, item_nums, popularity_share(liked), tau)
 
@@ -199,25 +196,14 @@ class Ials:
         seed: int = 0,
     ) -> Self:
         """Alternate for ``epochs`` sweeps; the same seed gives the same factors."""
-        from implicit.cpu.als import AlternatingLeastSquares
-        from threadpoolctl import threadpool_limits
-
         liked = histories.positives()
         item_nums = covered_titles(liked, max_items)
-        model = AlternatingLeastSquares(
-            factors=embedding_size,
-            regularization=l2,
-            alpha=1.0,
-            iterations=epochs,
-            random_state=seed,
-            calculate_training_loss=False,
-        )
+        factors = np.zeros((0, embedding_size), np.float32)
         if len(item_nums):
-            with threadpool_limits(1, "blas"):  # as the library asks: it has threads of its own
+            with _one_blas_thread():
+                model = _implicit(factors=embedding_size, regularization=l2, iterations=epochs, random_state=seed)
                 model.fit(alpha * liked.matrix()[:, item_nums], show_progress=False)
             factors = np.array(model.item_factors, dtype=np.float32)
-        else:
-            factors = np.zeros((0, embedding_size), np.float32)
         return cls(factors, item_nums, popularity_share(liked), alpha, l2, tau)
 
     @property
@@ -226,22 +212,20 @@ class Ials:
         return len(self.popularity)
 
     def users(self, liked: Histories) -> Floats:
-        """The users' factors [n_users, embedding_size], each solved exactly from its row; users alike are batched."""
+        """The users' factors [n_users, embedding_size], each solved exactly from its row."""
+        if not len(self.factors):
+            return np.zeros((liked.n_users, self.factors.shape[1]), np.float32)
         confidence = 1 + (self.alpha - 1) * (liked.recency(self.tau) if self.tau else 1.0)
         rows = liked.matrix(np.broadcast_to(confidence, liked.item_nums.shape).astype(np.float32))[:, self.item_nums]
-        size = self.factors.shape[1]
-        base = self.factors.T @ self.factors + np.float32(self.l2) * np.eye(size, dtype=np.float32)
-        lengths = np.diff(rows.indptr)
-        found = np.zeros((rows.shape[0], size), np.float32)
-        padded = np.concatenate([self.factors, np.zeros((1, size), np.float32)])
-        order = np.argsort(lengths, kind="stable")
-        order = order[lengths[order] > 0]
-        while len(order):
-            padded_sizes = np.arange(1, len(order) + 1) * lengths[order]  # rows of about the same length go together
-            batch = order[: max(1, int((padded_sizes <= _ENTRIES).sum()))]
-            order = order[len(batch) :]
-            found[batch] = _solve(rows[batch], padded, base)
-        return found
+        with _one_blas_thread():
+            return np.asarray(self._solver.recalculate_user(np.arange(liked.n_users), rows), dtype=np.float32)
+
+    @cached_property
+    def _solver(self) -> Any:
+        """The library's model over these factors: it keeps what all users' equations share."""
+        model = _implicit(factors=self.factors.shape[1], regularization=self.l2)
+        model.item_factors = self.factors
+        return model
 
     def scores(self, histories: Histories) -> Floats:
         """Preferences x_u·y_i, [n_users, n_items]."""
@@ -262,14 +246,44 @@ class Ials:
         return cls(arrays["factors"], arrays["item_nums"], arrays["popularity"], **settings)
 
 
-def _solve(rows: sparse.csr_matrix, factors: Floats, base: Floats) -> Floats:
-    """Solve (base + Yᵀ(C-1)Y) x = YᵀC1 for a batch of users; ``factors``' last row is padding."""
-    lengths = np.diff(rows.indptr)
-    held = np.arange(lengths.max()) < lengths[:, None]  # [users, longest]
-    places = np.full(held.shape, len(factors) - 1)
-    confidence = np.ones((*held.shape, 1), np.float32)
-    places[held], confidence[held, 0] = rows.indices, rows.data
-    liked = factors[places]  # [users, longest, size]
-    left = base + liked.transpose(0, 2, 1) @ ((confidence - 1) * liked)  # [users, size, size]
-    right = (confidence * liked).sum(axis=1)  # [users, size]
-    return np.asarray(np.linalg.solve(left, right[:, :, None])[:, :, 0], dtype=np.float32)
+def _nearest(
+    together: sparse.csr_matrix, start: int, norms: Floats, neighbours: int, shrinkage: float
+) -> sparse.csr_matrix:
+    """Shrunk cosines of some titles with all, the ``neighbours`` largest of each row (and what ties with the last).
+
+    Args:
+        together: [rows, n_covered] rows of the co-occurrence counts.
+        start: the first row's place among the titles.
+        norms: [n_covered] roots of the titles' counts.
+        neighbours: kept per row.
+        shrinkage: added to the denominator.
+    """
+    rows = np.repeat(np.arange(start, start + together.shape[0]), np.diff(together.indptr))
+    values = together.data / (norms[rows] * norms[together.indices] + shrinkage)
+    values[rows == together.indices] = 0.0  # a title is no neighbour of its own
+    for first, last in pairwise(together.indptr):
+        row = values[first:last]
+        if neighbours < len(row):
+            row[row < np.partition(row, len(row) - neighbours)[len(row) - neighbours]] = 0.0
+    found = sparse.csr_matrix((values, together.indices, together.indptr), together.shape, copy=True)
+    found.eliminate_zeros()
+    return found
+
+
+def _implicit(**settings: Any) -> Any:
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    return AlternatingLeastSquares(alpha=1.0, calculate_training_loss=False, **settings)
+
+
+def _one_blas_thread() -> AbstractContextManager[Any]:
+    """As the library ``implicit`` asks: it has threads of its own."""
+    manager: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return manager
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()  # looks through all loaded libraries: once, not for every block of users

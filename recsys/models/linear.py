@@ -22,6 +22,10 @@ from recsys.weights import load_weights, save_weights
 
 Doubles = NDArray[np.float64]
 
+_ROWS = 1024
+_BLOCK = 1 << 20
+"""Interactions whose pairs are gathered at a time."""
+
 
 @dataclass(frozen=True)
 class EaseStatistics:
@@ -85,7 +89,8 @@ class Ease:
         if not len(statistics.item_nums):
             return cls(np.zeros((0, 0), np.float32), statistics.item_nums, statistics.popularity, tau)
         inverse = _inverse(statistics.gram, l2 * statistics.scale)
-        weights = inverse / -inverse.diagonal()  # column j by its own diagonal entry
+        weights = np.ascontiguousarray(inverse.T)  # symmetric; rows are contiguous, as scoring reads them
+        weights /= -weights.diagonal().copy()  # column j by its own diagonal entry
         np.fill_diagonal(weights, 0.0)
         return cls(weights, statistics.item_nums, statistics.popularity, tau)
 
@@ -160,20 +165,17 @@ class RidgeStatistics:
         item_nums = covered_titles(liked, max_items)
         places = np.full(histories.n_items, -1, np.int64)
         places[item_nums] = np.arange(len(item_nums))
-        sequence = _Sequence(
-            places[histories.item_nums],
-            histories.ages.astype(np.int64),
-            np.asarray(histories.positive),
-            len(item_nums),
-        )
-        return cls(
-            sequence.inputs(tau, window),
-            sequence.targets(tau, window, horizon, decay),
-            item_nums,
-            popularity_share(liked),
-            tau,
-            window,
-        )
+        xx, xy = (np.zeros((len(item_nums), len(item_nums)), np.float32) for _ in range(2))
+        for _, block in histories.blocks(max(1, histories.n_users * _BLOCK // max(1, len(histories.item_nums)))):
+            sequence = _Sequence(
+                places[block.item_nums], block.ages.astype(np.int64), np.asarray(block.positive), len(item_nums)
+            )
+            sequence.add_inputs(xx, tau, window)
+            sequence.add_targets(xy, tau, window, horizon, decay)
+        diagonal = xx.diagonal().copy()
+        xx += xx.T.copy()
+        xx[np.diag_indices_from(xx)] -= diagonal
+        return cls(xx, xy, item_nums, popularity_share(liked), tau, window)
 
 
 @dataclass(frozen=True)
@@ -186,27 +188,23 @@ class _Sequence:
     liked: Bools
     n_titles: int
 
-    def inputs(self, tau: float, window: int) -> Floats:
-        """XᵀX: a pair ``gap`` apart, seen from ``a`` places after the later title, adds exp(-(2a + gap)/tau)."""
-        total = np.zeros((self.n_titles, self.n_titles), np.float32)
+    def add_inputs(self, total: Floats, tau: float, window: int) -> None:
+        """Half of XᵀX: a pair ``gap`` apart, seen ``a`` places after the later title, adds exp(-(2a + gap)/tau)."""
         for gap in range(window):
             # The earlier title must be in the window still, and something must follow (else the place teaches nothing).
             terms = np.exp(-(2 * np.arange(window - gap) + gap) / tau)
             sums = np.concatenate([[0.0], np.cumsum(terms)])
             self._add(total, gap, sums[np.minimum(self.left, window - gap)])
-        return total + total.T - np.diag(total.diagonal())
 
-    def targets(self, tau: float, window: int, horizon: int, decay: float) -> Floats:
+    def add_targets(self, total: Floats, tau: float, window: int, horizon: int, decay: float) -> None:
         """XᵀY: a pair ``gap`` apart adds exp(-age/tau)·decay^(lag-1) for every place between, age + lag = gap.
 
         Only where the later title was liked.
         """
-        total = np.zeros((self.n_titles, self.n_titles), np.float32)
         for gap in range(1, window + horizon):
             ages = np.arange(max(0, gap - horizon), min(window, gap))
             weight = float((np.exp(-ages / tau) * decay ** (gap - ages - 1)).sum())
             self._add(total, gap, np.where(self.liked, weight, 0.0))
-        return total
 
     def _add(self, total: Floats, gap: int, weights: Doubles) -> None:
         """Add the weights [n] of the later titles of all pairs of one row that are ``gap`` apart."""
@@ -308,5 +306,9 @@ def _inverse(matrix: Floats, l2: float) -> Floats:
         raise TrainingError(
             f"the co-occurrence matrix cannot be inverted with l2 = {l2:g}", remedy="raise the regularisation"
         )
-    lower = np.tril(factor)
-    return np.asarray(lower + np.tril(lower, -1).T, dtype=np.float32)
+    for start in range(0, len(factor), _ROWS):  # the upper half is filled in place, a block of columns at a time
+        rows = slice(start, start + _ROWS)
+        factor[:start, rows] = factor[rows, :start].T
+        corner = factor[rows, rows]
+        factor[rows, rows] = np.tril(corner) + np.tril(corner, -1).T
+    return np.asarray(factor, dtype=np.float32)

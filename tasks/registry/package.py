@@ -10,7 +10,10 @@ import recsys
 from recsys.artefacts import ArtefactRef
 
 MODEL_CODE = Path(__file__).parent.parent / "pyfunc_model.py"
-REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "pyarrow", "pandas", "safetensors", "pydantic", "tokenizers")
+REQUIREMENTS = (
+    "mlflow", "torch", "numpy", "scipy", "pyarrow", "pandas", "safetensors", "pydantic", "tokenizers", "implicit",
+    "threadpoolctl",
+)  # fmt: skip
 """What the registered model needs to answer; :mod:`recsys` comes with it."""
 
 

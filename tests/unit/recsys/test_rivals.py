@@ -136,6 +136,7 @@ def test_tuning_compares_on_the_same_few_users(monkeypatch):
 @pytest.mark.parametrize("density", [0.01, 0.3])
 def test_gram_is_the_product_however_it_is_made(density, monkeypatch):
     monkeypatch.setattr("recsys.cooccurrence._BLOCK", 16)
+    monkeypatch.setattr("recsys.cooccurrence._ROWS", 7)
     rng = np.random.default_rng(0)
     rows = [np.flatnonzero(rng.random(50) < density).tolist() for _ in range(70)]
     histories = Histories.of_lists(rows, 50)
