@@ -12,7 +12,8 @@ from recsys.artefacts import ArtefactRef, digest_of, read_manifest, verify
 from recsys.autoencoder_copies import COMPANION, FIT, NOT_MODEL, SERVING, TRAIN, fit_copies, refit_copy
 from recsys.devices import Assignment, assign, turn
 from recsys.tracker import Tracker
-from recsys.workers import ChildResult, run_in_child
+from recsys.workers import ChildResult
+from tasks.engines import of_its_bytes, train
 from tasks.events import EventTracker
 from tasks.run import Run, stage
 
@@ -56,8 +57,9 @@ def train_autoencoder(run: Run, split: ArtefactRef) -> ArtefactRef:
 
 
 def autoencoder_configuration(run: Run) -> dict[str, Any]:
-    """What the autoencoder depends on, beside its data. The device is not of it: any will do."""
-    return {"autoencoder": run.config.autoencoder.model_dump(mode="json"), "seed": run.config.seed}
+    """What the autoencoder depends on, beside its data. The device is not of it: any will do; how many ranks is."""
+    settings = {"autoencoder": run.config.autoencoder.model_dump(mode="json"), "seed": run.config.seed}
+    return settings | of_its_bytes(run.config.compute)
 
 
 def checkpoint_folder(run: Run, digest: str) -> Path:
@@ -68,7 +70,8 @@ def checkpoint_folder(run: Run, digest: str) -> Path:
 def _train(run: Run, split: ArtefactRef, work: Path, tracker: Tracker) -> ChildResult[dict[str, Any]]:
     job = _assignment(run, TRAINERS_AT_ONCE, tracker)
     with turn(job.device):
-        return run_in_child(
+        return train(
+            run.config.compute,
             fit_copies,
             Path(split.path),
             work,
@@ -77,6 +80,7 @@ def _train(run: Run, split: ArtefactRef, work: Path, tracker: Tracker) -> ChildR
             device=job.device,
             precision=job.precision,
             seed=run.config.seed,
+            together=True,
             name=NAME,
             threads=job.threads,
             tracker=tracker,
@@ -103,7 +107,8 @@ def refit_autoencoder(run: Run, split: ArtefactRef, autoencoder: ArtefactRef, fo
     work = checkpoint_folder(run, f"{autoencoder.digest}-{SERVING}")
     job = _assignment(run, 1, tracker)
     with turn(job.device):
-        run_in_child(
+        train(
+            run.config.compute,
             refit_copy,
             Path(split.path),
             Path(autoencoder.path),
@@ -112,6 +117,7 @@ def refit_autoencoder(run: Run, split: ArtefactRef, autoencoder: ArtefactRef, fo
             device=job.device,
             precision=job.precision,
             seed=run.config.seed,
+            together=True,
             name=NAME,
             threads=job.threads,
             tracker=tracker,

@@ -12,7 +12,8 @@ from recsys.artefacts import ArtefactRef, digest_of, read_manifest, verify
 from recsys.content_copies import FINAL, MEASURED, REPORT, fit_content
 from recsys.devices import assign, turn
 from recsys.tracker import Tracker
-from recsys.workers import ChildResult, run_in_child
+from recsys.workers import ChildResult
+from tasks.engines import train
 from tasks.events import EventTracker
 from tasks.run import Run, stage
 
@@ -70,7 +71,8 @@ def _train(run: Run, split: ArtefactRef, work: Path, tracker: Tracker) -> ChildR
     if job.note:
         tracker.note(job.note)
     with turn(job.device):
-        return run_in_child(
+        return train(
+            run.config.compute,
             fit_content,
             Path(split.path),
             work,

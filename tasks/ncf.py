@@ -13,7 +13,8 @@ from recsys.devices import Assignment, assign, turn
 from recsys.errors import ArtefactError
 from recsys.tracker import Tracker
 from recsys.two_stage_copies import MEASURED, REPORT, SERVING, Parts, fit_ncf, refit_ncf
-from recsys.workers import ChildResult, run_in_child
+from recsys.workers import ChildResult
+from tasks.engines import train
 from tasks.events import EventTracker
 from tasks.run import Run, stage
 
@@ -88,7 +89,8 @@ def serve_ncf(
     work = _work(run, f"{towers[0].digest}-{SERVING}")
     job = _assignment(run, tracker)
     with turn(job.device):
-        run_in_child(
+        train(
+            run.config.compute,
             refit_ncf,
             Path(split.path),
             _parts(*towers),
@@ -123,7 +125,8 @@ def _same_split(split: ArtefactRef, tower: ArtefactRef) -> None:
 def _train(run: Run, split: ArtefactRef, parts: Parts, work: Path, tracker: Tracker) -> ChildResult[dict[str, Any]]:
     job = _assignment(run, tracker)
     with turn(job.device):
-        return run_in_child(
+        return train(
+            run.config.compute,
             fit_ncf,
             Path(split.path),
             parts,
