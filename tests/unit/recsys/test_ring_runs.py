@@ -50,7 +50,9 @@ def test_a_rival_is_tuned_fitted_and_measured(saved, tmp_path):
     assert report["params"] == max(report["tried"], key=lambda setting: setting["ndcg_at_10"])["params"]
     assert set(told["seconds"]) == {"tune", "fit"}
     assert "seconds" not in report  # the file's bytes do not depend on the clock
-    measured = measure_model(folder, tmp_path / "rival" / "fit", "ease", tmp_path / "measured", users=1000, tracker=NullTracker())
+    measured = measure_model(
+        folder, tmp_path / "rival" / "fit", "ease", tmp_path / "measured", users=1000, tracker=NullTracker()
+    )
     evaluation = Evaluation.load(tmp_path / "measured")
     again = evaluate(load_family("ease", tmp_path / "rival" / "fit"), split.fit, split.targets(TEST))
     np.testing.assert_array_equal(evaluation.top, again.top)

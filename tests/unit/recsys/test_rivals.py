@@ -7,7 +7,7 @@ import pytest
 
 from recsys import columns
 from recsys.config import BaselinesConfig
-from recsys.cooccurrence import covered_titles, gram
+from recsys.cooccurrence import covered_titles, gram, sample_users
 from recsys.data.ids import IdMap
 from recsys.data.split import TEST, TRAIN, VALIDATION, Split
 from recsys.errors import ConfigError
@@ -149,3 +149,48 @@ def test_covered_titles_are_the_most_popular():
     assert covered_titles(histories, 2).tolist() == [2, 4]
     assert covered_titles(histories, 3).tolist() == [0, 2, 4]  # a tie goes to the lower number
     assert covered_titles(histories, 99).tolist() == [0, 1, 2, 4]
+
+
+def test_dense_models_cover_what_the_interactions_pay_for(monkeypatch):
+    histories, _ = walks()
+    monkeypatch.setattr("recsys.rivals.DENSE_TITLES", 7)
+    monkeypatch.setattr("recsys.rivals.DENSE_GROWTH", 2)
+    titles = int(2 * np.cbrt(len(histories.item_nums)))  # 2 ∛1,400 = 22
+    assert 7 < titles < 40
+    assert len(fit_family("ease", {}, histories).item_nums) == titles
+    assert len(fit_family("order_ridge", {}, histories, max_items=9).item_nums) == 9
+    assert len(fit_family("item_knn", {}, histories, max_items=9).item_nums) == 40  # nothing dense
+    monkeypatch.setattr("recsys.rivals.DENSE_GROWTH", 0.1)
+    assert len(fit_family("ease", {}, histories).item_nums) == 7
+
+
+def test_what_is_left_out_is_in_the_report_and_said(tmp_path):
+    notes = []
+
+    class Heard(NullTracker):
+        def note(self, text):
+            notes.append(text)
+
+    report = fit_rivals(split_of(*walks()), tmp_path, BaselinesConfig(max_items=9), seed=3, tracker=Heard())
+    assert report["ease"]["covered"]["titles"] == 9
+    assert json.loads((tmp_path / "baselines.json").read_text())["ease"]["covered"] == report["ease"]["covered"]
+    assert [note.split()[0] for note in notes] == ["ease", "ease_recency", "order_ridge"]
+    assert report["popularity"]["covered"] is None
+
+
+def test_sampled_users_are_spread_and_have_about_as_much_as_asked():
+    histories, _ = walks()
+    few = sample_users(histories, 300)
+    assert 200 < len(few.item_nums) < 400
+    np.testing.assert_array_equal(few.select(slice(0, 1)).item_nums, histories.select(slice(0, 1)).item_nums)
+    assert sample_users(histories, len(histories.item_nums)) is histories
+    assert sample_users(histories, 1).n_users == 1
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ease", "ease_recency", "order_ridge", "recent_popularity"])
+def test_much_data_is_tuned_on_a_part(name, monkeypatch):
+    histories, part = walks()
+    train, targets = histories.where(part == TRAIN), histories.where(part == VALIDATION)
+    whole = tune(name, train, targets)
+    monkeypatch.setattr("recsys.rivals.TUNING_INTERACTIONS", 150)
+    assert tune(name, train, targets).tried != whole.tried

@@ -136,3 +136,20 @@ def test_no_regularisation_on_dependent_titles_is_refused():
 def test_nothing_liked_at_all(model):
     histories = Histories.of_lists([[], []], 4)
     np.testing.assert_array_equal(model.fit(histories).scores(histories), np.zeros((2, 4), np.float32))
+
+
+def test_ridge_statistics_do_not_depend_on_the_blocks(monkeypatch):
+    histories = Histories.of_lists(ROWS * 4, 6)
+    whole = RidgeStatistics.of(histories)
+    monkeypatch.setattr("recsys.models.linear._BLOCK", 10)
+    blocks = RidgeStatistics.of(histories)
+    np.testing.assert_allclose(blocks.xx, whole.xx, rtol=1e-5)
+    np.testing.assert_allclose(blocks.xy, whole.xy, rtol=1e-5)
+    np.testing.assert_array_equal(whole.xx, whole.xx.T)
+
+
+def test_the_inverse_is_filled_block_by_block(monkeypatch):
+    histories = Histories.of_lists(ROWS, 5)
+    whole = Ease.fit(histories, l2=1.0).weights
+    monkeypatch.setattr("recsys.models.linear._ROWS", 2)
+    np.testing.assert_array_equal(Ease.fit(histories, l2=1.0).weights, whole)
