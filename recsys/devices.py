@@ -12,13 +12,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ConfigError, TrainingError
 from recsys.tracker import Tracker
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -105,6 +108,20 @@ def turn(device: str) -> Iterator[None]:
     """
     with nullcontext() if device == "cpu" else _turns[device]:
         yield
+
+
+def to_device(values: NDArray[Any] | Tensor, device: str) -> Tensor:
+    """A batch's values on a device: an array, or a tensor of the CPU.
+
+    Towards CUDA they go from pinned memory and without waiting, so that the copy runs beside what the device computes;
+    on the CPU nothing is copied. Not run on a GPU here: its tests inject the tensor.
+    """
+    import torch
+
+    there = values if isinstance(values, torch.Tensor) else torch.from_numpy(values)
+    if not device.startswith("cuda"):
+        return there.to(device)
+    return there.pin_memory().to(device, non_blocking=True)
 
 
 def autocast(device: str, precision: Precision) -> AbstractContextManager[object]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.checkpoints import Checkpoints
-from recsys.devices import Precision, autocast
+from recsys.devices import Precision, autocast, to_device
 from recsys.errors import TrainingError
 from recsys.histories import Bools, Floats, Longs
 from recsys.models.ncf import Ncf, NcfNetwork, NcfSettings, PairTensors, new_network, predict
@@ -263,7 +263,7 @@ class _Training:
             users = torch.from_numpy(batch)
             with autocast(self.tensors.device, self.precision):
                 logits = self.tensors.logits(network, users)
-            loss = LOSSES[self.settings.loss](logits, self.wanted[users].to(self.tensors.device))
+            loss = LOSSES[self.settings.loss](logits, to_device(self.wanted[users], self.tensors.device))
             check_finite(
                 float(loss.detach()), trainer="NCF", epoch=epoch + 1, learning_rate=self.settings.learning_rate
             )

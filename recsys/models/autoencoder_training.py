@@ -24,7 +24,7 @@ from recsys.ahead import ahead
 from recsys.checkpoints import Checkpoints
 from recsys.config import AutoencoderConfig
 from recsys.cooccurrence import popularity_share
-from recsys.devices import Pieces, Precision, autocast
+from recsys.devices import Pieces, Precision, autocast, to_device
 from recsys.distributed import ALONE, Group
 from recsys.errors import TrainingError
 from recsys.histories import Histories, Longs
@@ -336,7 +336,7 @@ class _Run:
             mean, log_variance = mean.float(), log_variance.float()
             users_drawn = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
             missed = self._missed(users_drawn, batch)
-        weights = torch.from_numpy(batch.targets.weights).to(self.device)
+        weights = to_device(batch.targets.weights, self.device)
         return (weights * (missed + beta * kl_divergence(mean, log_variance))).sum()
 
     def _missed(self, users: Tensor, batch: _Batch) -> Tensor:
@@ -347,7 +347,7 @@ class _Run:
             return sampled_cross_entropy(users, decoder, bias, batch.sample, targets)
         logits = self.network.decode(users).float() + self.unlearned
         places = [targets.seen_rows, targets.seen_items, targets.rows, targets.items]
-        return masked_cross_entropy(logits, *(torch.from_numpy(place).to(self.device) for place in places))
+        return masked_cross_entropy(logits, *(to_device(place, self.device) for place in places))
 
     def _batches(self, order: Longs, rng: np.random.Generator) -> Iterator[_Batch]:
         """An epoch's users, batch by batch, each with what is drawn for it."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from recsys.content_baselines import tfidf
 from recsys.content_space import user_vectors
 from recsys.data.text import PAD, Documents, Vocabulary
+from recsys.devices import to_device
 from recsys.histories import Floats, Histories, Ints, Longs
 from recsys.models.content_network import TitleNetwork
 from recsys.weights import load_weights, save_weights
@@ -175,4 +176,4 @@ def tensors_of(documents: Documents, base: Floats, items: Longs | Ints, device: 
     tokens = documents.tokens[items]
     length = max(1, int((tokens != PAD).sum(axis=1).max(initial=0)))
     tensors = tokens[:, :length].astype(np.int64), documents.fields[items, :length].astype(np.int64), base[items]
-    return tuple(torch.from_numpy(values).to(device) for values in tensors)  # type: ignore[return-value]
+    return tuple(to_device(values, device) for values in tensors)  # type: ignore[return-value]

@@ -20,7 +20,7 @@ from recsys.cold_titles import cold_figures, users_of
 from recsys.content_baselines import PENALTIES, inverse_document_frequency, rated_titles, tfidf
 from recsys.content_space import ContentSpace, fit_space, user_vectors
 from recsys.data.text import PAD, Documents, Vocabulary
-from recsys.devices import Precision, autocast
+from recsys.devices import Precision, autocast, to_device
 from recsys.errors import TrainingError
 from recsys.histories import Floats, Histories, Ints, Longs
 from recsys.models.content_cnn import ContentCnn, ContentSettings, encode_with, new_network, tensors_of
@@ -324,11 +324,11 @@ def _step_loss(network: TitleNetwork, lesson: _Lesson, users: Longs, device: str
     share = np.repeat(rng.uniform(0.3, 0.8, block.n_users), block.lengths)
     is_given = rng.random(len(block.item_nums)) < share
     given, wanted = block.where(is_given), block.where(~is_given)
-    vectors = torch.from_numpy(user_vectors(given, lesson.space.history_rows)).to(device)  # [n_users, d]
+    vectors = to_device(user_vectors(given, lesson.space.history_rows), device)  # [n_users, d]
     pieces = []
     for piece in np.array_split(titles, _PIECES):
         tokens, fields, base = tensors_of(lesson.documents, lesson.space.title_rows, piece, device)
-        kept = torch.from_numpy(rng.random(tokens.shape) >= lesson.token_dropout).to(device)
+        kept = to_device(rng.random(tokens.shape) >= lesson.token_dropout, device)
         pieces.append(network(tokens.where(kept, PAD), fields, base))
     rows = torch.cat(pieces)  # [n_titles, d + 1]
     scores = (vectors @ rows[:, :-1].T + rows[:, -1]).float()  # [n_users, n_titles]
@@ -336,7 +336,7 @@ def _step_loss(network: TitleNetwork, lesson: _Lesson, users: Longs, device: str
 
 
 def _cells(histories: Histories, titles: Longs, device: str) -> Tensor:
-    return torch.from_numpy(histories.matrix()[:, titles].toarray()).to(device)
+    return to_device(histories.matrix()[:, titles].toarray(), device)
 
 
 def _ranking_loss(scores: Tensor, given: Tensor, wanted: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.devices import to_device
 from recsys.histories import Floats
 from recsys.pairs import Pairs, TitleTables
 from recsys.weights import load_weights, save_weights
@@ -223,9 +224,9 @@ class PairTensors:
     def logits(self, network: NcfNetwork, users: Tensor) -> Tensor:
         """Logits [len(users), k], hugely negative where there is no candidate."""
         parts = (self.features[users], self.blend[users], self.items[users], self.users[users])
-        features, blend, items, vectors = (part.to(self.device) for part in parts)
+        features, blend, items, vectors = (to_device(part, self.device) for part in parts)
         logits: Tensor = network(features, blend, items, vectors, self.decoder, self.content).float()
-        return logits.masked_fill(~self.there[users].to(self.device), -1e9)
+        return logits.masked_fill(~to_device(self.there[users], self.device), -1e9)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.devices import to_device
 from recsys.histories import Floats, Longs
 from recsys.user_batches import Targets
 
@@ -103,7 +104,7 @@ def sampled_cross_entropy(users: Tensor, decoder: Tensor, bias: Tensor, sample: 
     """
 
     def there(values: Longs | Floats) -> Tensor:
-        return torch.from_numpy(values).to(users.device)
+        return to_device(values, str(users.device))
 
     known, wanted_places = np.unique(np.concatenate([sample.items, targets.items]), return_inverse=True)
     places = there(np.searchsorted(known, sample.items))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.devices import to_device
 from recsys.histories import Bools, Floats, Histories, Longs
 from recsys.models.autoencoder_network import UserNetwork
 from recsys.scoring import over_all_titles
@@ -81,11 +82,11 @@ class AutoencoderShape:
         sequence = inputs.sequence if self.sequence_length else None
         indices, offsets = self._one_row_each(inputs) if self.title_width else (inputs.indices, inputs.offsets)
         return (
-            torch.from_numpy(indices).to(device),
-            torch.from_numpy(offsets).to(device),
-            torch.from_numpy(inputs.values).to(device),
-            None if sequence is None else torch.from_numpy(sequence).to(device),
-            torch.from_numpy(lengths).to(device),
+            to_device(indices, device),
+            to_device(offsets, device),
+            to_device(inputs.values, device),
+            None if sequence is None else to_device(sequence, device),
+            to_device(lengths, device),
         )
 
     def _one_row_each(self, inputs: UserInputs) -> tuple[Longs, Longs]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.devices import Assignment, Pieces, assign, autocast, available_cores, out_of_memory, turn
+from recsys.devices import Assignment, Pieces, assign, autocast, available_cores, out_of_memory, to_device, turn
 from recsys.errors import ConfigError, TrainingError
 from recsys.tracker import NullTracker
 
@@ -66,6 +66,37 @@ def test_autocast_computes_in_bfloat16_only_where_asked() -> None:
         assert (a @ a).dtype == torch.bfloat16
     with autocast("cpu", "float32"):
         assert (a @ a).dtype == torch.float32
+
+
+class CudaTensor(torch.Tensor):
+    """Notes how it would have travelled: there is no GPU here."""
+
+    way: list[tuple[object, ...]] = []  # noqa: RUF012
+
+    def pin_memory(self, device: object = None) -> CudaTensor:
+        self.way.append(("pinned",))
+        return self
+
+    def to(self, *args: object, **kwargs: object) -> CudaTensor:  # type: ignore[override]
+        self.way.append((*args, kwargs))
+        return self
+
+
+def test_towards_cuda_batches_go_pinned_and_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = torch.ones(3).as_subclass(CudaTensor)
+    monkeypatch.setattr(torch, "from_numpy", lambda values: batch)
+    for values in (batch, np.ones(3)):
+        CudaTensor.way.clear()
+        assert to_device(values, "cuda:1") is batch
+        assert CudaTensor.way == [("pinned",), ("cuda:1", {"non_blocking": True})]
+
+
+def test_on_the_cpu_a_batch_is_the_arrays_own_memory() -> None:
+    values = np.arange(3)
+    there = to_device(values, "cpu")
+    values[0] = 7
+    assert there.tolist() == [7, 1, 2]
+    assert to_device(there, "cpu") is there
 
 
 def test_jobs_on_one_cuda_device_take_turns_and_on_the_cpu_do_not() -> None:
