@@ -87,10 +87,10 @@ class Blend:
 
     def _blend(self, zscores: Mapping[str, Floats]) -> Floats:
         blend = np.zeros_like(next(iter(zscores.values())))
-        for row, total in enumerate(blend):  # row by row: it stays in the processor's cache
+        for row in range(len(blend)):  # one by one: it stays in the processor's cache
             for name, weight in self.weights.items():
                 if weight:
-                    total += np.float32(weight) * zscores[name][row]
+                    blend[row] += np.float32(weight) * zscores[name][row]
         if CONTENT in zscores:
             blend[:, self.cold] = COLD_WEIGHT * zscores[CONTENT][:, self.cold]
         return blend

@@ -79,7 +79,7 @@ def audit_and_publish(run: Run, validated: ArtefactRef, lists: ArtefactRef) -> P
         n = run.config.export.n
         listable = read_table(verified_file(lists, "listable.parquet"))[columns.ITEM_ID].combine_chunks()
         ratings = ValidatedDataset.load(validated).ratings
-        report = audit(lists.file("recommendations"), ratings, listable, n=n)
+        report = audit(lists.file("recommendations"), ratings, listable, n=n, spill=run.folder / "spill")
         parts = [lists.file(name) for name in sorted(manifest.files) if name.startswith("recommendations/part-")]
         validate_recommendations(run, parts, n=n, rows=manifest.rows["recommendations"], users=report.users)
         pointer, record.reused = publish(

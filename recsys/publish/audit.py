@@ -42,19 +42,24 @@ _FAULTS = {
     "a title may not be shown (unknown, blocked, or outside its availability)": """
         SELECT user_id, item_id FROM lists ANTI JOIN listable USING (item_id)""",
     "a list belongs to nobody": """
-        SELECT user_id, item_id FROM lists ANTI JOIN ratings USING (user_id)""",
+        SELECT user_id, item_id FROM lists ANTI JOIN (SELECT DISTINCT user_id FROM ratings) USING (user_id)""",
     "a user has no list, or one that is too long or too short": """
-        WITH pool AS (
+        WITH rated AS (SELECT user_id, count(*) AS ratings FROM ratings GROUP BY user_id),
+        close AS (  -- only of these are the different titles counted: whoever rated little has n titles left
+            SELECT user_id FROM rated WHERE (SELECT count(*) FROM listable) - ratings < $n),
+        pool AS (
             SELECT r.user_id, (SELECT count(*) FROM listable) - count(l.item_id) AS left_over
-            FROM (SELECT DISTINCT user_id, item_id FROM ratings) r LEFT JOIN listable l USING (item_id)
-            GROUP BY r.user_id),
+            FROM (SELECT DISTINCT user_id, item_id FROM ratings SEMI JOIN close USING (user_id)) r
+            LEFT JOIN listable l USING (item_id) GROUP BY r.user_id),
         given AS (SELECT user_id, count(*) AS lines FROM lists GROUP BY user_id)
-        SELECT user_id, NULL AS item_id FROM pool LEFT JOIN given USING (user_id)
-        WHERE coalesce(lines, 0) <> least(left_over, $n)""",
+        SELECT user_id, NULL AS item_id FROM rated LEFT JOIN pool USING (user_id) LEFT JOIN given USING (user_id)
+        WHERE coalesce(lines, 0) <> least(coalesce(left_over, $n), $n)""",
 }
 
 
-def audit(folder: Path, ratings: Path, listable: pa.Array, *, n: int, memory: str = "2GB") -> AuditReport:
+def audit(
+    folder: Path, ratings: Path, listable: pa.Array, *, n: int, memory: str = "2GB", spill: Path | None = None
+) -> AuditReport:
     """Check a generation's ``part-*.parquet`` before anyone sees it.
 
     Args:
@@ -62,11 +67,13 @@ def audit(folder: Path, ratings: Path, listable: pa.Array, *, n: int, memory: st
         ratings: the validated ratings: who the users are and what they have seen.
         listable: item_ids that may be shown tonight.
         n: the length that lists must have, unless fewer titles are left for a user.
+        memory: DuckDB's; what does not fit goes to ``spill``.
+        spill: a directory, made and removed again where it is needed (None: what does not fit is an error).
 
     Raises:
         PublicationError: a fault, with an example (the user hashed) and how many there are.
     """
-    with duckdb.connect(config={"memory_limit": memory}) as database:
+    with duckdb.connect(config={"memory_limit": memory, "temp_directory": str(spill or "")}) as database:
         database.execute(f"CREATE VIEW lists AS FROM read_parquet({_literal(folder / 'part-*.parquet')})")
         database.execute(f"CREATE VIEW ratings AS FROM read_parquet({_literal(ratings)})")
         database.register("listable_arrow", pa.table({"item_id": listable}))

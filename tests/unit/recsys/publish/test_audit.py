@@ -67,3 +67,17 @@ def test_each_fault_is_refused_by_name_without_showing_ids(check, fault, lines):
         check(lines)
     assert "bob" not in str(raised.value)
     assert "ann" not in str(raised.value)
+
+
+def test_what_a_user_rated_and_may_not_be_shown_leaves_the_pool_as_it_is(check):
+    lines = [*GOOD[:2], ("bob", 1, "a", 0.8), ("bob", 2, "b", 0.7), ("bob", 3, "d", 0.1)]
+    with pytest.raises(PublicationError, match="too long or too short"):
+        check(lines, listable=("a", "b", "c", "d", "e"), n=3)  # ann saw a and b: e is left for her too
+    assert check(lines, listable=("b", "c", "d", "a"), n=4).short_lists == 2
+
+
+def test_what_does_not_fit_is_spilled_where_it_is_told_to(tmp_path, check):
+    check(GOOD)
+    parts, spill = tmp_path, tmp_path / "spill"
+    assert audit(parts, tmp_path / "ratings.parquet", pa.array(["a", "b", "c", "d"]), n=2, spill=spill).rows == 4
+    assert not spill.exists()
