@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,6 @@ import torch
 from recsys import ncf_training
 from recsys.devices import available_cores
 from recsys.models import autoencoder_training
-from recsys.tracker import NullTracker
 
 
 @dataclass(frozen=True)
@@ -70,23 +69,6 @@ class Clock:
         self.total += self.now() - began
 
 
-class Epochs(NullTracker):
-    """Hears when epochs end."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self.ends: list[float] = []
-
-    def epoch(self, number: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Write down when."""
-        self.ends.append(self._now())
-
-    @property
-    def seconds(self) -> float:
-        """Of an epoch, without what comes before the first one's end."""
-        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
-
-
 @contextmanager
 def autoencoder_clock(now: Callable[[], float] = time.perf_counter) -> Iterator[Clock]:
     """Time the steps of every user autoencoder that is trained in the block."""
@@ -96,26 +78,35 @@ def autoencoder_clock(now: Callable[[], float] = time.perf_counter) -> Iterator[
 
 
 @contextmanager
-def ncf_clock() -> Iterator[Clock]:
-    """Time the gathering of pairs (waiting) and the networks' passes (work) of every NCF that is trained in the block.
+def ncf_clock(now: Callable[[], float] = time.perf_counter) -> Iterator[Clock]:
+    """Time the epochs of every NCF that is trained in the block, without validation.
 
-    Gathering is what ``PairTensors.logits`` does beside the network; the rest of a step is work.
+    Waiting is the gathering of pairs: what ``PairTensors.logits`` does beside the network. All else is work.
     """
-    clock, tensors = Clock(), ncf_training.PairTensors
-    real, passes = tensors.logits, [0.0]
+    clock, tensors, training = Clock(now), ncf_training.PairTensors, ncf_training._Training
+    real_logits, real_epoch = tensors.logits, training._epoch
 
     def logits(self: Any, network: Any, users: Any) -> Any:
+        passes = []
+
         def timed(*arguments: Any) -> Any:
             began = time.perf_counter()
             found = network(*arguments)
-            passes[0] = time.perf_counter() - began
+            passes.append(time.perf_counter() - began)
             return found
 
         began = time.perf_counter()
-        found = real(self, timed, users)
-        clock.waited.append(time.perf_counter() - began - passes[0])
-        clock.worked.append(passes[0])
+        found = real_logits(self, timed, users)
+        clock.waited.append(time.perf_counter() - began - sum(passes))
         return found
 
-    with patch.object(tensors, "logits", logits):
+    def epoch(self: Any, *arguments: Any) -> Any:
+        began, wall, waited = now(), time.perf_counter(), len(clock.waited)
+        with patch.object(tensors, "logits", logits):
+            found = real_epoch(self, *arguments)
+        clock.total += now() - began
+        clock.worked.append(time.perf_counter() - wall - sum(clock.waited[waited:]))
+        return found
+
+    with patch.object(training, "_epoch", epoch):
         yield clock

@@ -146,9 +146,9 @@ def neumf_scores(model: NeuMf, n_users: int, n_items: int) -> NDArray[np.float32
 def until_no_better(
     epoch: Callable[[], None], figure: Callable[[], float], *, patience: int, seconds: float
 ) -> dict[str, float]:
-    """Train until the figure has not risen for ``patience`` epochs, or the time is up; the best figure."""
-    began, best, best_epoch, number = time.monotonic(), 0.0, 0, 0
-    while number - best_epoch < patience and time.monotonic() - began < seconds:
+    """Train until the figure has not risen for ``patience`` epochs, or the processor time is up; the best figure."""
+    began, best, best_epoch, number = time.process_time(), 0.0, 0, 0
+    while number - best_epoch < patience and time.process_time() - began < seconds:
         epoch()
         number += 1
         if (found := figure()) > best:
@@ -158,6 +158,6 @@ def until_no_better(
         "ndcg_at_10": best,
         "epoch": best_epoch,
         "epochs": number,
-        "seconds": time.monotonic() - began,
+        "seconds": time.process_time() - began,
         "stopped": stopped,
     }
