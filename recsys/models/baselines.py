@@ -284,6 +284,7 @@ def _one_blas_thread() -> AbstractContextManager[Any]:
 
 @cache
 def _blas() -> Any:
+    import implicit.cpu.als  # noqa: F401  loads what is looked for below
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()  # looks through all loaded libraries: once, not for every block of users
