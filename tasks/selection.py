@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
-from recsys.artefacts import ArtefactRef, read_manifest
+from recsys.artefacts import ArtefactRef, digest_of, read_manifest
 from recsys.bundle import SplitFacts, load_bundle
 from recsys.cooccurrence import counts
 from recsys.data.split import TEST, Split
@@ -53,26 +54,34 @@ def evaluate_candidates(run: Run, trained: Trained) -> ArtefactRef:
         found = run.store.find(KIND, parents, configuration)
         record.reused = found is not None
         if found is None:
-            split = Split.load(Path(trained.split.path))
-            names = [name for name, _, _ in trained.fitted()]
+            work = run.home / "checkpoints" / KIND / digest_of(KIND, parents, configuration)
+            metrics = _measure_each(run, trained, work)
             with run.store.create(KIND, parents, configuration) as (draft, found):
-                metrics: dict[str, Mapping[str, float]] = {}
-                for name, scorer in trained.candidates():
-                    evaluation = measured(run, scorer, split)
-                    evaluation.save(draft.path / name)
-                    metrics[name] = evaluation.metrics
-                    emit(
-                        EpochEnded(
-                            "evaluate",
-                            len(metrics),
-                            len(names),
-                            {f"{name}_ndcg_at_10": evaluation.metrics["ndcg_at_10"]},
-                        )
-                    )
+                for name in metrics:
+                    shutil.move(work / name, draft.path / name)
                 draft.summary["metrics"] = metrics
-                draft.rows["users"] = len(evaluation.users)
+                draft.rows["users"] = len(Evaluation.load(draft.path / next(iter(metrics))).users)
+            shutil.rmtree(work, ignore_errors=True)
         record.artefact, record.rows = found, read_manifest(found).rows["users"]
         return found
+
+
+def _measure_each(run: Run, trained: Trained, work: Path) -> dict[str, Mapping[str, float]]:
+    """Every candidate's figures; their evaluations lie in ``work``. What a killed run measured there is used."""
+    fitted = list(trained.fitted())
+    split: Split | None = None
+    metrics: dict[str, Mapping[str, float]] = {}
+    for name, family, folder in fitted:
+        place = work / name
+        if not place.is_dir():
+            split = split or Split.load(Path(trained.split.path))
+            unfinished = place.with_suffix(".tmp")
+            measured(run, load_scorer(family, folder), split).save(unfinished)
+            unfinished.rename(place)
+        metrics[name] = Evaluation.load(place).metrics
+        told = {f"{name}_ndcg_at_10": metrics[name]["ndcg_at_10"]}
+        emit(EpochEnded("evaluate", len(metrics), len(fitted), told))
+    return metrics
 
 
 @task(name="decide")

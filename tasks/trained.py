@@ -10,8 +10,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from recsys.artefacts import ArtefactRef, verified_file
-from recsys.families import load_scorer
-from recsys.scoring import Scorer
 
 NCF, BLEND, AUTOENCODER = "ncf", "blend", "user_autoencoder"
 _WHOLE = ("split", "autoencoder", "content", "baselines", "ncf")
@@ -34,11 +32,6 @@ class Trained(BaseModel):
         """Digests of what a model of this family is made from."""
         parts = {name: getattr(self, name) for name in SERVABLE_PARTS.get(family, ("split", "baselines"))}
         return {name: ref.digest for name, ref in parts.items() if ref is not None}
-
-    def candidates(self) -> Iterator[tuple[str, Scorer]]:
-        """Every model that may serve, by family: the copy fitted on train and validation. One at a time in memory."""
-        for name, family, folder in self.fitted():
-            yield name, load_scorer(family, folder)
 
     def fitted(self) -> Iterator[tuple[str, str, Path]]:
         """(name, family, folder) of every candidate's measured copy."""
