@@ -159,8 +159,8 @@ class NcfConfig(Section):
     """Titles per user that the towers retrieve for it to rank (None: 200 with order, 100 without)."""
     hidden_size: int | None = Field(default=None, ge=4)
     """Width of the MLP's first layer (None: 32 on small data, 64 on large)."""
-    epochs: int = Field(default=20, ge=1)
-    """Passes over the users."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over the users (None: 20, and from 8,000 users on fewer)."""
     batch_size: int = Field(default=128, ge=1)
     """Users per step."""
     learning_rate: float | None = Field(default=None, gt=0)

@@ -34,6 +34,8 @@ LEARNERS = 20_000
 """Most users that the network learns from, evenly spaced: the features of all are held in memory."""
 LEARNERS_TWICE = 10_000
 """Up to so many users, there is a second lesson of each, from a later place in time."""
+VISITS, EPOCHS = 160_000, (8, 20)
+"""How often a user is learned from, over all users and epochs of a network; and the fewest and the most epochs."""
 LATER = 0.5
 """Share of the window after that is history already in the second lesson."""
 STANDARD_USERS = 2_000
@@ -298,7 +300,7 @@ def resolve(config: NcfConfig, *, ordered: bool, n_users: int) -> NcfSettings:
     rate, decay, dropout = (2e-3, 1e-3, 0.1) if ordered else (1e-3, 0.05, 0.2)
     return NcfSettings(
         hidden_size=config.hidden_size or (32 if small else 64),
-        epochs=config.epochs,
+        epochs=config.epochs or int(np.clip(VISITS // max(n_users, 1), *EPOCHS)),
         batch_size=config.batch_size,
         learning_rate=rate if config.learning_rate is None else config.learning_rate,
         weight_decay=decay if config.weight_decay is None else config.weight_decay,

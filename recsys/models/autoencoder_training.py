@@ -57,6 +57,8 @@ _WARM_UP_EPOCHS = 2
 _MOMENTS = (0.9, 0.99)
 _CLIP = 5.0
 _LEAST_EPOCHS = 4
+VISITS = 1_000_000
+"""Most times that a user is learned from, over all users and epochs (but at least four epochs)."""
 FULL_SOFTMAX_ITEMS = 10_000
 """Up to so many titles all are scored in every step: there a sample costs about as much (docs/benchmarks-scale.md)."""
 _REFIT_LENGTH = 0.5  # of the epochs of the first fit: what a fit from nothing reaches in all of them, or more
@@ -90,9 +92,9 @@ def resolve(
     """The settings for data of this size, where the configuration leaves them open.
 
     Small is up to 100,000 positive interactions, large from a million; between them settings move with the logarithm.
-    Small data wants small batches, which give enough steps, and stronger dropout and KL. Beyond a million the number
-    of steps stays about the same, of more users each, so that an epoch grows and there are fewer of them. Large
-    catalogues have short rows in the first layer and are scored against samples.
+    Small data wants small batches, which give enough steps, and stronger dropout and KL. Many users are gone through
+    fewer times, :data:`VISITS` in all, a larger batch at a time. Large catalogues have short rows in the first layer
+    and are scored against samples.
     """
     size = min(1.0, max(0.0, math.log10(max(n_interactions, 1)) - 5))
     beyond = max(1.0, n_interactions / 1e6)
@@ -100,7 +102,7 @@ def resolve(
     def between(small: float, large: float) -> float:
         return float(small * (large / small) ** size)
 
-    epochs = config.epochs or max(_LEAST_EPOCHS, round(between(60, 45) * beyond**-1.25))
+    epochs = config.epochs or min(round(between(60, 45)), max(_LEAST_EPOCHS, VISITS // max(n_users, 1)))
     many = n_items > FULL_SOFTMAX_ITEMS
     return AutoencoderSettings(
         hidden_size=config.hidden_size or 64 * round(between(256, 512) / 64),

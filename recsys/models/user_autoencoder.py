@@ -11,6 +11,7 @@ Knows nothing of how it is trained (:mod:`recsys.models.autoencoder_training`).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -157,12 +158,19 @@ class UserAutoencoder:
         vectors: Floats = mean.numpy()
         return vectors
 
+    @cached_property
+    def _learned_rows(self) -> tuple[Floats, Floats]:
+        """The decoder's rows and bias of the titles learned: gathered once, not for every block of users."""
+        rows, bias = self.network.decoder.numpy(), self.network.decoder_bias.numpy()
+        return (rows, bias) if len(self._items) == self.n_items else (rows[self._items], bias[self._items])
+
     def scores(self, histories: Histories) -> Floats:
         """Scores [n_users, n_items]; users of whom nothing can be read get the popularity."""
         scores = np.empty((histories.n_users, self.n_items), np.float32)
         for start, block in self._readable(histories).blocks(_BLOCK):
-            known = self._encode(block) @ self.network.decoder.numpy()[self._items].T
-            known += self.network.decoder_bias.numpy()[self._items]
+            rows, bias = self._learned_rows
+            known = self._encode(block) @ rows.T
+            known += bias
             scores[start : start + block.n_users] = over_all_titles(
                 known, self._items, self.popularity, block.lengths > 0
             )

@@ -137,7 +137,7 @@ def test_a_night_is_one_run_that_says_what_it_is(night: Run, registry: Registry)
     assert entry.data.tags["marquee.run_id"] == "night-1"
     assert entry.data.tags["marquee.run_date"] == "2026-11-20"
     assert entry.data.tags["marquee.code_version"]
-    assert entry.data.params["ncf.epochs"] == "20"
+    assert entry.data.params["ncf.batch_size"] == "128"
     assert not any("sqlite" in value for value in entry.data.params.values())
     again = steps.open_night.fn(night.model_copy(update={"tracking_run_id": None}))
     assert again.tracking_run_id == night.tracking_run_id

@@ -17,6 +17,7 @@ from recsys.histories import Histories
 from recsys.models import autoencoder_training
 from recsys.models.autoencoder_network import kl_divergence, masked_cross_entropy
 from recsys.models.autoencoder_training import (
+    FULL_SOFTMAX_ITEMS,
     AutoencoderSettings,
     AutoencoderTraining,
     refit_settings,
@@ -362,6 +363,7 @@ def test_settings_adapt_to_size_and_order_and_the_configuration_wins() -> None:
     assert (large.hidden_size, large.embedding_size) == (512, 200)
     assert huge.epochs < large.epochs < small.epochs
     assert huge.batch_size > large.batch_size
+    assert (huge.sampled_titles, huge.title_width) == (0, 0)
     assert small.batch_size < middle.batch_size < large.batch_size
     assert small.input_dropout > middle.input_dropout > large.input_dropout
     assert small.kl_weight > middle.kl_weight > large.kl_weight
@@ -371,6 +373,15 @@ def test_settings_adapt_to_size_and_order_and_the_configuration_wins() -> None:
     given = settled(30_000, hidden_size=40, epochs=3, kl_weight=0.0, input_dropout=0.0, batch_size=7, learning_rate=0.5)
     assert (given.hidden_size, given.epochs, given.kl_weight, given.input_dropout) == (40, 3, 0.0, 0.0)
     assert (given.batch_size, given.learning_rate) == (7, 0.5)
+
+
+@pytest.mark.parametrize(("n_items", "sampled"), [(FULL_SOFTMAX_ITEMS, 0), (FULL_SOFTMAX_ITEMS + 1, 4096)])
+def test_large_catalogues_are_sampled_unless_told_otherwise(n_items: int, sampled: int) -> None:
+    size: dict[str, Any] = {"n_users": 900, "n_items": n_items, "n_interactions": 10_000, "ordered": True}
+    settings = resolve(AutoencoderConfig(), **size)
+    assert (settings.sampled_titles, settings.title_width > 0) == (sampled, sampled > 0)
+    told = resolve(AutoencoderConfig(sampled_titles=9, title_width=0), **size)
+    assert (told.sampled_titles, told.title_width) == (9, 0)
 
 
 def test_the_network_keeps_its_parameters_names(serials: Histories) -> None:
