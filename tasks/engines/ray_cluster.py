@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -19,6 +20,7 @@ from recsys.errors import ConfigError
 
 OBJECT_STORE_BYTES = 128 << 20
 """What lies in the object store are messages and counts; tables go through files."""
+_KNOCK_SECONDS = 5.0
 _SPARE = 2
 """Trainers that run beside the distributed one and its ranks."""
 
@@ -99,14 +101,22 @@ def _library(*, local: bool) -> Any:
 
 def _join(ray: Any, address: str) -> None:
     try:
+        _knock(address)
         ray.init(address=address, logging_level="error", log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"there is no Ray cluster at {address} ({' '.join(str(error).split())[:200]})",
             where="[compute] ray_address",
             remedy="start it there (`ray start --head`), mend the address, or leave it out for a cluster of this run's",
         ) from None
     atexit.register(disconnect)
+
+
+def _knock(address: str) -> None:
+    """Hold that somebody listens there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _start(ray: Any, compute: ComputeConfig) -> None:

@@ -203,10 +203,13 @@ def _heard(work: Callable[[], Any], mailbox: Any, name: str, tracker: Tracker, l
     thread = threading.Thread(target=guarded, name=f"ray {name}", daemon=True)
     thread.start()
     letters = _Letters(name, tracker)
-    while thread.is_alive():
-        thread.join(_POLL_SECONDS)
-        letters.read(ray.get(mailbox.take.remote()))
-    ray.kill(mailbox)
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+            letters.read(ray.get(mailbox.take.remote()))
+        ray.kill(mailbox)
+    except ray.exceptions.RayError as error:  # the mailbox is gone, and the cluster with it
+        faults.append(error)
     if letters.failure is not None:
         raise letters.failure
     if faults or not letters.done:
