@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from recsys import columns
 from recsys.artefacts import link, open_parquet_writer
+from recsys.data.ahead import in_order
 from recsys.data.clean import is_clean
 from recsys.errors import SourceError
 
@@ -110,11 +112,13 @@ def check_ratings(
     with (
         utc_database(memory_limit=memory, temp_directory=str(accepted.parent / "spill")) as database,
         open_parquet_writer(rejected, REJECTED) as bad,
+        ThreadPoolExecutor(2) as pool,
     ):
         ordered = _sorted_by_user(database, source, accepted.with_suffix(".sorted"))
         with _Accepted(ordered, accepted, chunk_rows, whole=ordered == source and _is_ours(source)) as good:
-            for chunk in user_chunks([ordered], chunk_rows, encoded=True):
-                if is_clean(database, chunk, rules):
+            chunks = user_chunks([ordered], chunk_rows, encoded=True)
+            for chunk, clean in in_order(pool, lambda c: (c, is_clean(database, c, rules)), chunks, 2):
+                if clean:
                     kept, turned_away = chunk, REJECTED.empty_table()
                     good.keep_all(chunk)
                 else:

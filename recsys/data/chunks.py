@@ -17,9 +17,9 @@ from recsys.histories import Longs
 
 SEGMENT = 8 << 20
 """Bytes that are worked on at a time."""
-LEAST, MOST = 4 << 10, 256 << 10
+LEAST, MOST = 2 << 10, 256 << 10
 """Bytes of a chunk, nearly: a cut may come early where a segment ends, and late where a line is long."""
-_ONE_LINE_IN_1024 = np.uint64(64 - 10)
+_ONE_LINE_IN_512 = np.uint64(64 - 9)
 _ENDLESS = 64 << 20
 
 
@@ -83,14 +83,14 @@ def _newlines(data: bytes) -> Longs:
 
 
 def _chosen(data: bytes, newlines: Longs) -> NDArray[np.bool_]:
-    """Which line ends the sixteen bytes before them choose: about one in 1024."""
+    """Which line ends the sixteen bytes before them choose: about one in 512."""
     result = np.zeros(len(newlines), np.bool_)
     late = newlines >= 16
     if len(data) >= 16 and late.any():
         words = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
         at = newlines[late]
         mixed = (words[at - 8] ^ (words[at - 16] * np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0xBF58476D1CE4E5B9)
-        result[late] = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0x94D049BB133111EB) >> _ONE_LINE_IN_1024 == 0
+        result[late] = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0x94D049BB133111EB) >> _ONE_LINE_IN_512 == 0
     return result
 
 

@@ -38,9 +38,10 @@ def is_clean(database: duckdb.DuckDBPyConnection, chunk: pa.Table, rules: Sequen
 def _breaks_a_rule(database: duckdb.DuckDBPyConnection, chunk: pa.Table, rules: Sequence[RowRule]) -> bool:
     if not rules:
         return False
-    database.register("looked_at", chunk)
     asked = " OR ".join(f"coalesce({rule.predicate}, false)" for rule in rules)
-    ((count,),) = database.sql(f"SELECT count(*) FILTER ({asked}) FROM looked_at").fetchall()
+    with database.cursor() as apart:  # several threads ask
+        apart.register("looked_at", chunk)
+        ((count,),) = apart.sql(f"SELECT count(*) FILTER ({asked}) FROM looked_at").fetchall()
     return bool(count)
 
 

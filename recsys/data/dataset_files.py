@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from recsys import columns as c
 from recsys.artefacts import open_parquet_writer
 from recsys.data import ratings_sql, titles_sql
+from recsys.data.ahead import in_order
 from recsys.data.fast_ratings import Fast, read_fast
 from recsys.data.ledger import CHUNKS_FILE, LEDGER_FILE, Earlier, chunks_writer, write_ledger
 from recsys.data.locate import find_lines
@@ -144,10 +144,7 @@ def _write_in_order(fast: Fast, scratch: Path, progress: Progress | None) -> Non
         chunks_writer(scratch / CHUNKS_FILE) as chunks,
     ):
         places = groups(fast.rows, ROW_GROUP)
-        coming = [ahead.submit(fast.rows.table, *place) for place in islice(places, 2)]
-        while coming:
-            rows, numbers = coming.pop(0).result()
-            coming += [ahead.submit(fast.rows.table, *place) for place in islice(places, 1)]
+        for rows, numbers in in_order(ahead, lambda place: fast.rows.table(*place), places, 2):
             ratings.write_table(rows, row_group_size=ROW_GROUP)
             chunks.write_table(numbers, row_group_size=ROW_GROUP)
             done += len(rows)

@@ -77,7 +77,7 @@ def read_fast(stage: Staging, raw: RawTable, earlier: Earlier | None, threads: i
             read = _Read()
             for file in raw.files:
                 _read_file(stage, raw, file, earlier, read, pool, threads)
-        found = _gather(stage, read, earlier)
+        found = _gather(stage, read, earlier, threads)
     except NotPlainError:
         found = None
     if found is None:
@@ -171,7 +171,7 @@ def _load_rough(stage: Staging, raw: RawTable, file: RawFile, header: bytes, rou
     stage.load_text(STAGED, raw, file, text, ratings_sql.project)
 
 
-def _gather(stage: Staging, read: _Read, earlier: Earlier | None) -> Fast | None:
+def _gather(stage: Staging, read: _Read, earlier: Earlier | None, threads: int) -> Fast | None:
     """All rows in order; None where their times are of several units, or no longer of the earlier one."""
     kept = np.asarray(read.kept, np.int64)
     before = LEDGER.empty_table() if earlier is None else earlier.ledger.take(pa.array(kept))
@@ -188,11 +188,17 @@ def _gather(stage: Staging, read: _Read, earlier: Earlier | None) -> Fast | None
     later = counts[list(UNITS).index(unit) + 1 :] if unit else counts
     if later.any() or (earlier is not None and len(kept) and magnitudes(earlier.ledger).any() and unit != earlier.unit):
         return None
-    return _together(read, earlier, kept, ledger, careful, unit)
+    return _together(read, earlier, kept, ledger, careful, unit, threads)
 
 
 def _together(
-    read: _Read, earlier: Earlier | None, kept: Longs, ledger: pa.Table, careful: pa.Table | None, unit: str | None
+    read: _Read,
+    earlier: Earlier | None,
+    kept: Longs,
+    ledger: pa.Table,
+    careful: pa.Table | None,
+    unit: str | None,
+    threads: int,
 ) -> Fast:
     for block in read.blocks:
         block.chunks += np.int32(len(kept))
@@ -203,5 +209,5 @@ def _together(
     if careful is not None and len(careful):
         blocks.append(dictionary_block(careful.cast(c.RATINGS), np.full(len(careful), -1, np.int32)))
     blocks.reverse()  # they are taken from the end: what stood in order stays so, and is sorted faster
-    rows = gather(blocks, UNITS[unit] if unit else 1.0)
+    rows = gather(blocks, UNITS[unit] if unit else 1.0, threads)
     return Fast(rows, unit, ledger, kept_rows, read.kept_bytes, read.parsed_bytes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from recsys import columns as c
+from recsys.data.ahead import in_order
 from recsys.data.chunks import EndlessLineError, cut, digests, segments
 from recsys.data.rows import Block, Doubles
 from recsys.histories import Longs
@@ -87,11 +87,7 @@ def read_plain(
         NotPlainError: there are quotes, bytes that are not UTF-8, lone returns or no line ends.
     """
     try:
-        parts = segments(path, start)
-        running = [pool.submit(_work, data, layout, known) for data in islice(parts, threads + 1)]
-        while running:
-            yield running.pop(0).result()
-            running += [pool.submit(_work, data, layout, known) for data in islice(parts, 1)]
+        yield from in_order(pool, lambda data: _work(data, layout, known), segments(path, start), threads + 1)
     except EndlessLineError:
         raise NotPlainError from None
 

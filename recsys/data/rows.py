@@ -7,6 +7,7 @@ The fast way to a dataset: ids are text once per distinct id, rows are 28 bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as c
+from recsys.data.ahead import in_order
 from recsys.histories import Bools, Floats, Ints, Longs
 
 MOST_ROWS = 60_000_000
@@ -90,12 +92,13 @@ class Rows:
         return pa.table(arrays, schema=c.RATINGS), pa.table({"chunk": self.chunk[at]})
 
 
-def gather(blocks: list[Block], per_unit: float) -> Rows:
+def gather(blocks: list[Block], per_unit: float, threads: int = 1) -> Rows:
     """Put blocks together and in order: by user, time (none first), title, rating. Empties the list.
 
     Args:
         blocks: in any order.
         per_unit: microseconds per unit of numeric times.
+        threads: that put them together.
     """
     users, items = (_distinct([getattr(b, name).dictionary for b in blocks]) for name in ("users", "items"))
     n = sum(map(len, blocks))
@@ -104,13 +107,20 @@ def gather(blocks: list[Block], per_unit: float) -> Rows:
         None if all(b.given is None for b in blocks) else np.ones(n, np.bool_),
         np.empty(n, np.int64), np.empty(n, np.int32), np.empty(0, np.int64),
     )  # fmt: skip
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in in_order(pool, lambda part: _fill(rows, *part, per_unit), _places(blocks), threads):
+            pass
+    rows.order = _order(rows)
+    return rows
+
+
+def _places(blocks: list[Block]) -> Iterator[tuple[int, Block]]:
+    """The blocks from the last on, each with the place of its first row."""
     start = 0
     while blocks:
         block = blocks.pop()
-        _fill(rows, slice(start, start + len(block)), block, per_unit)
+        yield start, block
         start += len(block)
-    rows.order = _order(rows)
-    return rows
 
 
 def dictionary_block(table: pa.Table, chunks: Ints) -> Block:
@@ -139,7 +149,8 @@ def _distinct(dictionaries: list[pa.Array]) -> pa.Array:
     return ids.take(pc.sort_indices(ids))
 
 
-def _fill(rows: Rows, at: slice, block: Block, per_unit: float) -> None:
+def _fill(rows: Rows, start: int, block: Block, per_unit: float) -> None:
+    at = slice(start, start + len(block))
     for into, ids, known in ((rows.user, block.users, rows.users), (rows.item, block.items, rows.items)):
         places = np.asarray(pc.index_in(ids.dictionary.cast(pa.string()), value_set=known), np.int32)
         into[at] = places[np.asarray(ids.indices)]
@@ -156,6 +167,10 @@ def micros_of(times: Doubles | Longs | None, per_unit: float) -> Longs | int:
         return int(NO_TIME)
     if times.dtype == np.int64:
         return times.astype(np.int64, copy=False)
+    integers = times.astype(np.int64) if np.abs(times).max(initial=0.0) < 2**31 else None  # no not-a-number either
+    if integers is not None and float(per_unit).is_integer() and (integers == times).all():
+        integers *= int(per_unit)
+        return integers
     scaled = times * per_unit
     whole = np.trunc(scaled)
     whole += np.copysign((np.abs(scaled - whole) >= 0.5).astype(np.float64), scaled)
@@ -172,12 +187,29 @@ def _order(rows: Rows) -> Longs:
         order: Longs = np.lexsort((rows.micros, rows.user))
         same = _same(rows.user, order) & _same(rows.micros, order)
     else:
-        order = np.argsort(key, kind="stable")
+        order = _ascending(key, rows.user)
         same = _same(key, order)
-    tied = np.flatnonzero(np.concatenate([same, [False]]) | np.concatenate([[False], same]))
-    if len(tied):
-        group = np.cumsum(~np.concatenate([[False], same]))[tied]
-        order[tied] = order[tied][_by_rest(rows, order[tied], group)]
+    as_before = np.concatenate([[False], same])
+    tied = np.flatnonzero(as_before | np.append(same, False))
+    group = np.cumsum(~as_before[tied])
+    order[tied] = order[tied][_by_rest(rows, order[tied], group)]
+    return order
+
+
+def _ascending(key: Longs, user: Ints) -> Longs:
+    """The places of ascending keys. Where a source has users' rows together, in time order, whole users are moved."""
+    starts = np.concatenate([[0], np.flatnonzero((user[1:] != user[:-1]) | (key[1:] < key[:-1])) + 1])
+    ends = np.append(starts[1:], len(key))
+    if len(starts) > len(key) // 8:
+        order: Longs = np.argsort(key, kind="stable")
+        return order
+    runs = np.argsort(key[starts], kind="stable")
+    starts, ends = starts[runs], ends[runs]
+    if (key[starts[1:]] < key[ends[:-1] - 1]).any():
+        return np.argsort(key, kind="stable")
+    lengths = ends - starts
+    order = np.arange(len(key))
+    order += np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     return order
 
 

@@ -246,7 +246,7 @@ def time_order(rows: Numbered, users: IdMap, items: IdMap) -> NDArray[np.intp]:
     same = np.concatenate([[False], (user[1:] == user[:-1]) & (time[1:] == time[:-1])])
     tied = np.flatnonzero(same | np.append(same[1:], False))
     ties = pair_hash(user[tied], item[tied], users, items, seed=0)
-    order[tied] = tied[np.lexsort((ties, np.cumsum(~same)[tied]))]
+    order[tied] = tied[np.lexsort((ties, np.cumsum(~same[tied])))]
     return order
 
 

@@ -46,7 +46,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "SEGMENT", 4_000)
     monkeypatch.setattr(chunks, "LEAST", 64)
     monkeypatch.setattr(chunks, "MOST", 1_000)
-    monkeypatch.setattr(chunks, "_ONE_LINE_IN_1024", chunks.np.uint64(64 - 4))
+    monkeypatch.setattr(chunks, "_ONE_LINE_IN_512", chunks.np.uint64(64 - 4))
 
 
 @pytest.fixture
