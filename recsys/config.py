@@ -260,7 +260,7 @@ class ExportConfig(Section):
     region: str | None = None
     """Show only titles available in this region (titles without regions are available everywhere)."""
     block_size: int = Field(default=512, ge=1)
-    """Users scored at a time: the memory is block_size × titles × 4 bytes, whatever the number of users."""
+    """Users scored at a time, at most: fewer where titles are many, so that a block's scores stay within 24 MB."""
     generations: int = Field(default=3, ge=1)
     """Published generations that are kept."""
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys import columns
-from recsys.features import CLIP, Block, Standardiser, TitleVectors, pair_features
+from recsys.features import CLIP, Block, Standardiser, TitleVectors, _standing, pair_features
 from recsys.histories import Floats, Histories
 from recsys.title_statistics import LIFT_SHRINKAGE, TRANSITION_DECAY, TitleStatistics, title_statistics
 
@@ -211,3 +211,19 @@ def test_standardising_is_over_the_pairs_that_are_there() -> None:
     assert values[there][:, 0].std() == pytest.approx(1)
     assert values[1, 1, 0] == CLIP
     assert not values[:, :, 1].any()  # a constant says nothing
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([3, 20, 10**6]), st.integers(1, 60))
+def test_ranks_are_how_many_unseen_titles_are_liked_better(seed: int, levels: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, (4, 300)).astype(np.float32)
+    histories = Histories.of_lists([rng.integers(0, 300, 40).tolist(), [], list(range(300)), [7]], 300)
+    unseen = np.ones(scores.shape, np.bool_)
+    unseen[histories.user_nums, histories.item_nums] = False
+    found = np.take_along_axis(scores, rng.integers(0, 300, (4, k)), axis=1)
+    rank, top, log_mass = _standing(scores, histories, found)
+    masked = np.where(unseen, scores, -np.inf)
+    assert (rank == (masked[:, None, :] > found[:, :, None]).sum(axis=2)).all()
+    assert top.tolist() == [row.max() if np.isfinite(row.max()) else 0 for row in masked]
+    assert np.allclose(np.exp(log_mass), np.maximum(np.exp(masked - top[:, None]).sum(axis=1), 1e-12), rtol=1e-5)

@@ -53,6 +53,14 @@ def test_zscores_are_over_the_unseen_warm_titles() -> None:
     assert np.allclose(scored.blend, 2 * scored.zscores["a"])
 
 
+def test_zscores_of_scores_far_from_nought() -> None:
+    scores = (1e4 + np.random.default_rng(0).standard_normal(N_ITEMS)).astype(np.float32)
+    scored = blend(towers(a=scores), {"a": 1.0}).scored(Histories.of_lists([[3], []], N_ITEMS))
+    for row, seen in zip(scored.zscores["a"], ([3], []), strict=True):
+        among = np.delete(scores, seen).astype(np.float64)
+        assert np.allclose(row, (scores - among.mean()) / among.std(), atol=1e-2)
+
+
 def test_candidates_are_the_best_unseen() -> None:
     model = blend(towers(a=RISING), {"a": 1.0})
     scored = model.scored(Histories.of_lists([[11, 9], list(range(11)), []], N_ITEMS))
