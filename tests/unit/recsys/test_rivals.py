@@ -187,7 +187,7 @@ def test_sampled_users_are_spread_and_have_about_as_much_as_asked():
     assert sample_users(histories, 1).n_users == 1
 
 
-@pytest.mark.parametrize("name", ["item_knn", "ease", "ease_recency", "order_ridge", "recent_popularity"])
+@pytest.mark.parametrize("name", ["order_ridge", "recent_popularity"])
 def test_much_data_is_tuned_on_a_part(name, monkeypatch):
     histories, part = walks()
     train, targets = histories.where(part == TRAIN), histories.where(part == VALIDATION)
