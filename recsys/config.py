@@ -302,7 +302,7 @@ class StorageConfig(Section):
     endpoint: str | None = Field(default=None, pattern=r"^https?://[^@]+$")
     """s3: address of an S3-compatible server (None: AWS, or what AWS_ENDPOINT_URL names)."""
     workers: int = Field(default=4, ge=1, le=64)
-    """Files on their way at the same time; each takes up to 24 MB of memory."""
+    """Files on their way at the same time; each takes about 30 MB of memory."""
 
 
 class Config(Section):

@@ -20,9 +20,10 @@ from recsys.config import StorageConfig
 from recsys.errors import MarqueeError, StorageError, UsageError
 
 _PART_BYTES = 8 << 20
-"""Of a multipart upload. S3 takes 10,000 parts, so that a file may have 80 GB."""
+"""Of an upload or a download. S3 takes 10,000 parts, so that a file may have 80 GB."""
 _PARTS_AT_ONCE = 2
-"""Of one file. With the number of workers they bound the memory: workers × (parts + 1) × 8 MB."""
+"""Of one file. With the number of workers they bound the memory: workers × (parts + 1) × 8 MB, where s3fs by itself
+would hold ten parts of 50 MB a file."""
 _CONNECT_SECONDS, _READ_SECONDS, _TRIES = 5, 60, 3
 
 Item = TypeVar("Item")
@@ -108,12 +109,12 @@ class Remote:
     def _put(self, item: tuple[str, Path]) -> None:
         name, path = item
         with self._reaching(name, "written"):
-            self._system.put_file(str(path), self.address(name), **self._upload_options)
+            self._system.put_file(str(path), self.address(name), **self._in_parts)
 
     def _get(self, item: tuple[str, Path]) -> None:
         name, path = item
         with self._reaching(name, "read"):
-            self._system.get_file(self.address(name), str(path))
+            self._system.get_file(self.address(name), str(path), **self._in_parts)
 
     def _each(self, call: Callable[[Item], None], items: Collection[Item]) -> None:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="storage") as pool:
@@ -143,7 +144,7 @@ class Remote:
             ) from None
 
     @property
-    def _upload_options(self) -> dict[str, int]:
+    def _in_parts(self) -> dict[str, int]:
         return {"chunksize": _PART_BYTES, "max_concurrency": _PARTS_AT_ONCE} if self.protocol == "s3" else {}
 
     @contextmanager

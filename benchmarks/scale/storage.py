@@ -29,7 +29,7 @@ from recsys.remote_artefacts import RemoteArtefacts
 MEGABYTES = {"small": 64, "1m": 256, "5m": 512, "25m": 1024}
 REPEATS = 3
 MEMORY_LIMIT = 250
-"""MB above the idle process: four files on their way, three parts of 8 MB each, and the client's own copies."""
+"""MB above the idle process: four files on their way, two parts of 8 MB each, and the client's own copies."""
 
 
 def measure(size: str) -> list[Row]:
