@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.artefacts import write_text
 from recsys.config import BaselinesConfig
 from recsys.cooccurrence import counts, covered_titles, gram_blocks, sample_users
 from recsys.coverage import coverage, say_coverage
@@ -28,6 +29,8 @@ from recsys.models.baselines import Ials, ItemKnn, Popularity, RecentPopularity
 from recsys.models.linear import Ease, EaseStatistics, OrderAwareRidge, RidgeStatistics
 from recsys.scoring import Scorer
 from recsys.tracker import Tracker
+
+_DONE = "done.json"  # beside a family's copies until all are made: what ``baselines.json`` will say of it
 
 Params = dict[str, Any]
 Settings = Iterator[tuple[Params, Scorer]]
@@ -288,34 +291,59 @@ def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int
     train and validation, to be compared on test) and ``baselines.json``: by family the parameters, the validation
     figures, every setting tried, and what the model covers (see :func:`coverage`).
 
+    What a killed process finished in ``folder``, family by family, is used.
+
     Returns:
         Parameters, validation figures, coverage and seconds by family.
 
     Raises:
         ConfigError: a configured family does not exist.
     """
-    train, fit, known, targets = split.train, split.fit, split.known(VALIDATION), split.targets(VALIDATION)
-    names = families_to_run(config, ordered=train.ordered)
+    known, targets = split.known(VALIDATION), split.targets(VALIDATION)
+    names = families_to_run(config, ordered=known.ordered)
     report: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     for number, name in enumerate(names, start=1):
-        began = time.monotonic()
-        tuned = tune(name, train, targets, known=known, seed=seed)
-        covered = None
-        for copy, histories in (("train", train), ("fit", fit)):
-            scorer = fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed)
-            scorer.save(folder / name / copy)
-            covered = coverage(scorer, histories)
-            del scorer  # the next one is as large
-        tracker.epoch(number, len(names), {f"{name}_{metric}": value for metric, value in tuned.validation.items()})
-        say_coverage(name, covered, tracker)
-        report[name] = {**tuned.report(), "covered": covered}
-        seconds[name] = round(time.monotonic() - began, 2)  # not in the file: its bytes shall not depend on the clock
-    (folder / "baselines.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        done = folder / name / _DONE
+        if not done.exists():
+            began = time.monotonic()
+            made = _fit_rival(name, split, known, targets, folder / name, config, seed)
+            write_text(done, json.dumps({"report": made, "seconds": round(time.monotonic() - began, 2)}) + "\n")
+        held = json.loads(done.read_text(encoding="utf-8"))
+        report[name], seconds[name] = held["report"], held["seconds"]
+        validation = report[name]["validation"]
+        tracker.epoch(number, len(names), {f"{name}_{metric}": value for metric, value in validation.items()})
+        say_coverage(name, report[name]["covered"], tracker)
+    write_text(folder / "baselines.json", json.dumps(report, indent=1) + "\n")
+    for name in names:
+        (folder / name / _DONE).unlink()  # seconds are in no file that stays: bytes shall not depend on the clock
     return {
         name: {**{key: entry[key] for key in ("params", "validation", "covered")}, "seconds": seconds[name]}
         for name, entry in report.items()
     }
+
+
+def fit_rivals_of(
+    split_folder: Path, folder: Path, config: BaselinesConfig, *, seed: int, tracker: Tracker
+) -> dict[str, Any]:
+    """:func:`fit_rivals` on the split that lies in ``split_folder``: what the baselines' process runs."""
+    return fit_rivals(Split.load(split_folder), folder, config, seed=seed, tracker=tracker)
+
+
+def _fit_rival(
+    name: str, split: Split, known: Histories, targets: Histories, folder: Path, config: BaselinesConfig, seed: int
+) -> dict[str, Any]:
+    """Tune a family and save its two copies; what ``baselines.json`` says of it."""
+    train = split.train
+    tuned = tune(name, train, targets, known=known, seed=seed)
+    covered = None
+    for copy in ("train", "fit"):
+        histories = train if copy == "train" else split.fit
+        scorer = fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed)
+        scorer.save(folder / copy)
+        covered = coverage(scorer, histories)
+        del scorer  # the next one is as large
+    return {**tuned.report(), "covered": covered}
 
 
 def chosen_params(folder: Path, name: str) -> Params:

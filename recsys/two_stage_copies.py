@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MEASURED, SERVING, REPORT = "measured", "serving", "ncf.json"
 CLOSED_FORM = ("ease", "ease_recency", "order_ridge", "ials", "ials_recency")
 """Baselines that are towers too, where they were fitted."""
+LEAN = ("ease", "order_ridge", "ials")
+"""Those of them where titles are so many that every tower costs as much as all else: see :data:`LEAN_TITLES`."""
+LEAN_TITLES = 20_000
 CHECKPOINT_SECONDS = 5.0
 
 
@@ -42,6 +45,8 @@ class Parts:
     """Holds the copy ``final``: it knows the train window only, so it is the same for every copy."""
     baselines: Path
     """Holds ``<name>/train`` and ``<name>/fit``."""
+    n_items: int
+    """Titles that they score."""
 
     def folders(self, copy: str) -> dict[str, Path]:
         """Where each tower lies, fitted on train (``train``) or on train and validation (``fit``)."""
@@ -59,7 +64,8 @@ class Parts:
     @property
     def closed_form(self) -> list[str]:
         """The baselines that are towers."""
-        return [name for name in CLOSED_FORM if (self.baselines / name).is_dir()]
+        names = LEAN if self.n_items > LEAN_TITLES else CLOSED_FORM
+        return [name for name in names if (self.baselines / name).is_dir()]
 
 
 def fit_ncf(

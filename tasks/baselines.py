@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prefect import task
 
-from recsys.artefacts import ArtefactRef, link, read_manifest, verify, write_text
-from recsys.data.split import Split
+from recsys.artefacts import ArtefactRef, digest_of, link, read_manifest, verify, write_text
+from recsys.data.split import VALIDATION, Split
 from recsys.devices import assign
 from recsys.plugins import NamedFamily
 from recsys.ring_runs import FIT, REPORT, TRAIN
 from recsys.ring_runs import fit_rival as run_rival
-from recsys.rivals import TRAININGS, fit_rivals
+from recsys.rivals import TRAININGS, fit_rivals_of
 from recsys.workers import run_in_child
 from tasks.events import EventTracker
 from tasks.run import Run, stage
@@ -42,11 +43,26 @@ def fit_baselines(run: Run, split: ArtefactRef) -> ArtefactRef:
         found = run.store.find(STAGE, parents, configuration)
         record.reused = found is not None
         if found is None:
+            verify(split)
+            work = run.home / "checkpoints" / STAGE / digest_of(STAGE, parents, configuration)
+            result = run_in_child(
+                fit_rivals_of,
+                Path(split.path),
+                work,
+                run.config.baselines,
+                seed=seed,
+                name=STAGE,
+                threads=assign(1, device="cpu", threads=run.config.compute.threads)[0].threads,
+                tracker=EventTracker(STAGE),
+                log=run.folder / "logs" / f"{STAGE}.log",
+            )
+            record.peak_rss_bytes = result.peak_rss_bytes
             with run.store.create(STAGE, parents, configuration, seed=seed) as (draft, found):
-                data = Split.load(Path(split.path))
-                report = fit_rivals(data, draft.path, run.config.baselines, seed=seed, tracker=EventTracker(STAGE))
-                draft.rows["interactions"] = len(data.fit.item_nums)
-                draft.summary["families"] = report
+                for part in sorted(work.iterdir()):
+                    shutil.move(part, draft.path / part.name)
+                draft.rows["interactions"] = int(np.count_nonzero(Split.load(Path(split.path)).part <= VALIDATION))
+                draft.summary.update(families=result.value, cost=result.cost)
+            shutil.rmtree(work, ignore_errors=True)
         manifest = read_manifest(found)
         record.artefact, record.rows = found, manifest.rows["interactions"]
         record.details = {name: entry["validation"] for name, entry in manifest.summary["families"].items()}

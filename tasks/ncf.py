@@ -46,7 +46,7 @@ def train_ncf(
             for tower in (autoencoder, content, baselines):
                 _same_split(split, tower)
             work = _work(run, digest_of(KIND, parents, configuration))
-            result = _train(run, split, _parts(autoencoder, content, baselines), work, EventTracker(KIND))
+            result = _train(run, split, _parts(split, autoencoder, content, baselines), work, EventTracker(KIND))
             record.peak_rss_bytes = result.peak_rss_bytes
             with run.store.create(KIND, parents, configuration, seed=run.config.seed) as (draft, found):
                 shutil.move(work / MEASURED, draft.path / MEASURED)  # moved: its large files are links
@@ -93,7 +93,7 @@ def serve_ncf(
             run.config.compute,
             refit_ncf,
             Path(split.path),
-            _parts(*towers),
+            _parts(split, *towers),
             autoencoder_copies,
             work,
             run.config.ncf,
@@ -143,8 +143,9 @@ def _train(run: Run, split: ArtefactRef, parts: Parts, work: Path, tracker: Trac
         )
 
 
-def _parts(autoencoder: ArtefactRef, content: ArtefactRef, baselines: ArtefactRef) -> Parts:
-    return Parts(Path(autoencoder.path), Path(content.path), Path(baselines.path))
+def _parts(split: ArtefactRef, autoencoder: ArtefactRef, content: ArtefactRef, baselines: ArtefactRef) -> Parts:
+    titles = read_manifest(split).rows["titles"]
+    return Parts(Path(autoencoder.path), Path(content.path), Path(baselines.path), titles)
 
 
 def _assignment(run: Run, tracker: Tracker) -> Assignment:

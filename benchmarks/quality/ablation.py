@@ -116,7 +116,7 @@ def train_variant(
     from recsys.two_stage import train_two_stage
 
     variant, split = VARIANTS[key], Split.load(Path(split_path))
-    parts = Parts(Path(autoencoder), Path(content), Path(baselines))
+    parts = Parts(Path(autoencoder), Path(content), Path(baselines), len(split.items))
     titles = split.titles if variant.text else without_text(split.titles)
     config = NcfConfig(**(variant.ncf or {}))
     lesson = parts.towers("train" if variant.stacked else "fit")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from recsys import columns
+from recsys import columns, rivals
 from recsys.config import BaselinesConfig
 from recsys.cooccurrence import covered_titles, gram, sample_users
 from recsys.data.ids import IdMap
@@ -194,3 +194,29 @@ def test_much_data_is_tuned_on_a_part(name, monkeypatch):
     whole = tune(name, train, targets)
     monkeypatch.setattr("recsys.rivals.TUNING_INTERACTIONS", 150)
     assert tune(name, train, targets).tried != whole.tried
+
+
+def test_fitting_that_was_cut_off_goes_on_with_the_families_that_are_left(tmp_path, monkeypatch):
+    split, tuned = split_of(*walks()), []
+    config = BaselinesConfig(models=("popularity",))
+    whole = fit_rivals(split, tmp_path / "whole", config, seed=3, tracker=NullTracker())
+
+    def counted(which, *args, **kwargs):
+        tuned.append(which)
+        if len(tuned) == 2:
+            raise KeyboardInterrupt
+        return tune(which, *args, **kwargs)
+
+    monkeypatch.setattr(rivals, "tune", counted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_rivals(split, tmp_path / "cut", config, seed=3, tracker=NullTracker())
+    resumed = fit_rivals(split, tmp_path / "cut", config, seed=3, tracker=NullTracker())
+    assert tuned[1] == tuned[2]
+    assert len(tuned) == len(whole) + 1, "a family that was done is not done again"
+    assert {name: entry["params"] for name, entry in resumed.items()} == {
+        name: entry["params"] for name, entry in whole.items()
+    }
+    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "cut") for p in (tmp_path / "cut").rglob("*") if p.is_file())
+    for file in files:
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

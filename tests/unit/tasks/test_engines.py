@@ -53,7 +53,7 @@ def test_threads_are_shared_between_workers() -> None:
 def test_paths_leave_for_workers_in_full() -> None:
     here = Path.cwd()
     assert _absolute(Path("x")) == here / "x"
-    assert _absolute(Parts(Path("a"), Path("/b"), Path("c"))) == Parts(here / "a", Path("/b"), here / "c")
+    assert _absolute(Parts(Path("a"), Path("/b"), Path("c"), 9)) == Parts(here / "a", Path("/b"), here / "c", 9)
     assert _absolute("x") == "x"
     assert _absolute(Parts) is Parts
 
