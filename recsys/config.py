@@ -277,8 +277,8 @@ class ComputeConfig(Section):
     engine: Literal["local", "ray"] = "local"
     """local: processes of this machine; ray: a cluster (docs/ray.md; needs the extra marquee[ray])."""
     ray_address: str | None = None
-    """ray: the cluster to join, such as head:6379, or auto for this machine's; home must lie on storage that all its machines
-    share (None: a cluster of this machine's, started for the run and ended with it)."""
+    """ray: the cluster to join, such as head:6379, or auto for this machine's; home must lie on storage that all its
+    machines share (None: a cluster of this machine's, started for the run and ended with it)."""
     workers: int = Field(default=2, ge=1, le=1024)
     """ray: ranks of the distributed trainer (one GPU each where there are any), processes that score and that read."""
 

@@ -59,16 +59,13 @@ class Group:
         if self.size == 1:
             return
         known = list(parameters)
-        has = torch.tensor([p.grad is not None for p in known], dtype=torch.int32, device=self.device)
-        self._sum(has)
-        wanted = [p for p, ranks in zip(known, has.tolist(), strict=True) if ranks]
-        for parameter in wanted:
-            if parameter.grad is None:  # this rank's share was empty
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in wanted if p.grad is not None]
+        has = torch.tensor([float(p.grad is not None) for p in known], device=self.device)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in known]  # zeros: an empty share
         for gradient in (g for g in gradients if g.numel() >= _APART):
             self._sum(gradient)
-        self._sum_together([g for g in gradients if g.numel() < _APART])
+        self._sum_together([*(g for g in gradients if g.numel() < _APART), has])
+        for parameter, gradient, ranks in zip(known, gradients, has.tolist(), strict=True):
+            parameter.grad = gradient if ranks else None
 
     def total(self, value: float) -> float:
         """The sum of the ranks' values."""
@@ -109,8 +106,6 @@ class Group:
         dist.all_reduce(tensor)
 
     def _sum_together(self, gradients: list[Tensor]) -> None:
-        if not gradients:
-            return
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         self._sum(flat)
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
