@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from recsys import columns
 from recsys.artefacts import link, open_parquet_writer
 from recsys.data.ahead import in_order
-from recsys.data.clean import is_clean
+from recsys.data.clean import is_clean, touched_users
 from recsys.errors import SourceError
 
 CHUNK_ROWS = 1 << 19
@@ -124,7 +125,7 @@ def check_ratings(
                 else:
                     flagged = _flag(database, chunk, rules)
                     turned_away = flagged.filter(pc.greater(flagged[_FAULT], 0))
-                    kept = _settle(database, flagged)
+                    kept = _settled(database, flagged, chunk)
                     good.keep(kept)
                 _count(database, result, rules, chunk, turned_away, kept, positive_from)
                 items.append(_used(kept[columns.ITEM_ID]))
@@ -273,6 +274,16 @@ def _flag(database: duckdb.DuckDBPyConnection, chunk: pa.Table, rules: Sequence[
     return database.sql(
         f"SELECT {', '.join(columns.RATINGS.names)}, ({fault})::INTEGER AS {_FAULT} FROM chunk"
     ).to_arrow_table()
+
+
+def _settled(database: duckdb.DuckDBPyConnection, flagged: pa.Table, chunk: pa.Table) -> pa.Table:
+    """The good rows of a chunk, one per user and title, sorted. Only users of whom something is amiss are looked at."""
+    touched, places = touched_users(chunk, flagged[_FAULT].to_numpy() > 0)
+    settled = _settle(database, flagged.filter(pa.array(touched)))
+    rest = chunk.filter(pa.array(~touched)).cast(columns.RATINGS)
+    first = pc.index_in(settled[columns.USER_ID], value_set=places.field("user")).combine_chunks()
+    starts = np.concatenate([np.flatnonzero(~touched), places.field("start").take(first).to_numpy()])
+    return pa.concat_tables([rest, settled]).take(pa.array(np.argsort(starts, kind="stable"))).combine_chunks()
 
 
 def _settle(database: duckdb.DuckDBPyConnection, flagged: pa.Table) -> pa.Table:

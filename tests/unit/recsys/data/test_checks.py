@@ -206,3 +206,25 @@ def test_nothing_is_left_in_the_folder(tmp_path):
     check(tmp_path, [("b", "1", 3, DAY), ("a", "1", 3, DAY)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.parquet", "good.parquet", "source.parquet"]
     assert pc.all(pc.equal(read_table(tmp_path / "good.parquet")["user_id"], pa.array(["a", "b"]))).as_py()
+
+
+def test_a_chunk_with_a_few_faults_is_what_looking_at_all_of_it_gives(tmp_path):
+    rows = [(f"u{n // 9:03}", str(n % 9), 3, DAY + timedelta(hours=n)) for n in range(900)]
+    rows[100] = (*rows[100][:2], 9, rows[100][3])
+    rows[201], rows[202] = rows[202], rows[201]
+    rows += [("u050", "3", 5, DAY + timedelta(days=60)), ("u099", "3", 4, DAY)]
+    rows.sort(key=lambda row: row[0])
+    result, good, bad = check(tmp_path, rows)
+    latest = {}
+    for row in sorted((r for r in rows if r[2] <= 5), key=lambda r: r[3]):
+        latest[row[:2]] = row
+    wanted = sorted(latest.values(), key=lambda r: (r[0], r[3], r[1]))
+    assert [tuple(row.values()) for row in good.to_pylist()] == wanted
+    assert (bad.num_rows, result.duplicates) == (1, 2)
+
+
+def test_rows_without_ids_where_no_rule_wants_one(tmp_path):
+    _, good, _ = check(
+        tmp_path, [(None, "1", 3, DAY), (None, "1", 4, DAY), ("a", None, 3, DAY), ("a", "1", 3, DAY)], ()
+    )
+    assert sorted(map(str, good["user_id"].to_pylist())) == ["None", "a", "a"]
