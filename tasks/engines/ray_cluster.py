@@ -1,14 +1,17 @@
 """The Ray cluster that a run works on: one that is there, or one of this machine's, which ends with the process.
 
-A cluster of our own listens on loopback only, has no dashboard and sends no usage statistics.
+A cluster of our own listens on loopback only, behind a token, has no dashboard and sends no usage statistics.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -36,7 +39,7 @@ def connect(compute: ComputeConfig) -> None:
         ConfigError: Ray is not installed, or there is no cluster at the address.
     """
     with _lock:
-        ray = _library(local=compute.ray_address is None)
+        ray = library(local=compute.ray_address is None)
         if ray.is_initialized():
             return
         if compute.ray_address is not None:
@@ -75,19 +78,29 @@ def uses_gpus(compute: ComputeConfig) -> bool:
 
 
 def quiet() -> None:
-    """Have Ray Data show no progress bars: the run's own display tells of progress."""
+    """Have Ray Data show no progress bars and no plans: the run's own display tells of progress."""
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
 
 
-def _library(*, local: bool) -> Any:
+def library(*, local: bool) -> Any:
+    """Ray, imported so that a cluster of our own (``local``) is this machine's alone.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
-    if local:  # read when Ray is imported: its own word for "this machine's address is 127.0.0.1"
+    if local and "ray" not in sys.modules:  # read when Ray is imported
+        # Its own word for "this machine's address is 127.0.0.1".
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # A token of this run's own: else Ray writes one into the user's home, for every cluster to come.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ImportError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,9 +16,14 @@ from recsys.tracker import NullTracker
 from recsys.two_stage_copies import Parts
 from tasks import engines
 from tasks.engines import ray_cluster
-from tasks.engines.ray_training import _absolute, _Letters, _Mailbox
 
 RAY = ComputeConfig(engine="ray", workers=3)
+
+
+@pytest.fixture(autouse=True)
+def ray_of_this_machine() -> None:
+    """Ray is imported as for a cluster of our own: another test in this process may start one."""
+    ray_cluster.library(local=True)
 
 
 def test_ranks_are_in_a_name_only_where_they_are_in_the_bytes() -> None:
@@ -50,16 +56,24 @@ def test_threads_are_shared_between_workers() -> None:
     assert ray_cluster.threads_per_worker(ComputeConfig(workers=4, ray_address="head:6379")) == 1
 
 
-def test_paths_leave_for_workers_in_full() -> None:
-    here = Path.cwd()
-    assert _absolute(Path("x")) == here / "x"
-    assert _absolute(Parts(Path("a"), Path("/b"), Path("c"), 9)) == Parts(here / "a", Path("/b"), here / "c", 9)
-    assert _absolute("x") == "x"
-    assert _absolute(Parts) is Parts
+@pytest.fixture
+def training() -> ModuleType:
+    """``tasks.engines.ray_training``, which imports Ray."""
+    from tasks.engines import ray_training
+
+    return ray_training
 
 
-def test_a_second_beginning_means_a_loss_unless_there_was_a_refusal() -> None:
-    box = _Mailbox()
+def test_paths_leave_for_workers_in_full(training: ModuleType) -> None:
+    here, absolute = Path.cwd(), training._absolute
+    assert absolute(Path("x")) == here / "x"
+    assert absolute(Parts(Path("a"), Path("/b"), Path("c"), 9)) == Parts(here / "a", Path("/b"), here / "c", 9)
+    assert absolute("x") == "x"
+    assert absolute(Parts) is Parts
+
+
+def test_a_second_beginning_means_a_loss_unless_there_was_a_refusal(training: ModuleType) -> None:
+    box = training._Mailbox()
     assert box.begin()
     box.put("note", "one")
     assert box.begin()
@@ -69,14 +83,14 @@ def test_a_second_beginning_means_a_loss_unless_there_was_a_refusal() -> None:
     assert [kind for kind, *_ in box.take()] == ["failed"]
 
 
-def test_what_workers_say_is_handed_on() -> None:
+def test_what_workers_say_is_handed_on(training: ModuleType) -> None:
     heard: list[Any] = []
 
     class Heard(NullTracker):
         def note(self, text: str) -> None:
             heard.append(text)
 
-    letters = _Letters("NCF", Heard())
+    letters = training._Letters("NCF", Heard())
     first, second = TrainingError("first"), TrainingError("second")
     letters.read([("note", "a"), ("lost",), ("peak", 3), ("peak", 4), ("done", "value")])
     letters.read([("failed", first), ("failed", second)])
