@@ -39,7 +39,7 @@ SCHEMA_VERSIONS: dict[str, int] = {
     "content_cnn": 1,
     "baselines": 4,
     "rival": 3,
-    "ncf": 3,
+    "ncf": 4,
     "evaluation": 3,
     "ring": 1,
     "model": 3,

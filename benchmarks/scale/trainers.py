@@ -26,7 +26,8 @@ from benchmarks.scale.histories import cut, read_ratings
 from benchmarks.scale.references import MultVae, NeuMf, Samples, mult_vae_steps, neumf_steps
 from benchmarks.scale.rows import Row
 from recsys.config import NcfConfig
-from recsys.histories import Histories
+from recsys.cooccurrence import counts
+from recsys.histories import Floats, Histories
 from recsys.models.autoencoder_training import AutoencoderSettings, train_user_autoencoder
 from recsys.ncf_training import train_ncf
 from recsys.pairs import Lesson, Pairs, TitleTables
@@ -91,7 +92,7 @@ def ncf_rows(known: Histories) -> list[Row]:
     """NCF against NeuMF: user-title pairs learned from in a second, with as many of them a step."""
     vector_size, how = settings_of(known).embedding_size, Fairly.here()
     settings = resolve_ncf(NcfConfig(epochs=2, seeds=1), ordered=known.ordered, n_users=100_000)
-    lesson, tables = _lesson(known.n_items, vector_size)
+    lesson, tables = _lesson(counts(known), vector_size)
     ours, shares, theirs = [], [], []
     steps = _neumf(known, vector_size, settings, np.random.default_rng(0))
     _speed(steps, 1, how)
@@ -105,13 +106,15 @@ def ncf_rows(known: Histories) -> list[Row]:
     return [_times("NCF: pairs/s against a NeuMF", ours, theirs, how, detail), _share("NCF", shares)]
 
 
-def _lesson(n_items: int, vector_size: int) -> tuple[Lesson, TitleTables]:
-    rng = np.random.default_rng(0)
+def _lesson(popularity: Floats, vector_size: int) -> tuple[Lesson, TitleTables]:
+    """Candidates are drawn by popularity, as towers retrieve them; what else they are says nothing about speed."""
+    n_items, rng = len(popularity), np.random.default_rng(0)
 
     def drawn(*shape: int) -> Any:
         return rng.standard_normal(shape, dtype=np.float32)
 
-    items = rng.integers(0, n_items, (LEARNERS, CANDIDATES)).astype(np.int32)
+    chances = popularity / popularity.sum()
+    items = rng.choice(n_items, (LEARNERS, CANDIDATES), p=chances).astype(np.int32)
     pairs = Pairs(
         drawn(LEARNERS, CANDIDATES, FEATURES), drawn(LEARNERS, CANDIDATES), items, drawn(LEARNERS, vector_size)
     )

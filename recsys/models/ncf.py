@@ -28,8 +28,8 @@ from recsys.weights import load_weights, save_weights
 VECTOR_DROPOUT = 0.5
 """Of the vectors, which are many numbers about few users: they must not be learned by heart."""
 PREDICT_USERS = 256
-GATHER_FROM = 50
-"""Titles per candidate above which gathering vectors is cheaper than multiplying with all."""
+FEW_TITLES = 4_000
+"""Up to so many titles all of them are projected in every step; beyond, only those that are candidates in it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,12 @@ class UserDropout(nn.Module):
         return values * functional.dropout(values.new_ones(len(values), 1, values.shape[2]), self.share)
 
 
-def _products(users: Tensor, titles: Tensor, items: Tensor) -> Tensor:
-    """Inner products [batch, k] of users [batch, d] with those of the titles [n_items, d] that are their candidates."""
-    if len(titles) <= GATHER_FROM * items.shape[1]:
-        return (users @ titles.T).gather(1, items)
-    return (titles[items] @ users[:, :, None])[:, :, 0]
+def _asked_for(items: Tensor, n_items: int) -> tuple[Tensor | slice, Tensor]:
+    """The titles that a batch is about, and the place among them of every candidate, [batch, k]."""
+    if n_items <= FEW_TITLES:
+        return slice(None), items
+    titles, places = torch.unique(items, return_inverse=True)
+    return titles, places
 
 
 class NcfNetwork(nn.Module):
@@ -110,11 +111,13 @@ class NcfNetwork(nn.Module):
         logits = self.blend_weight * blend + features @ self.linear
         read = [features]
         if len(self.gmf):
+            titles, places = _asked_for(items, len(decoder))
+            decoder, content = decoder[titles], content[titles]
             users = self.vector_dropout(users)
-            logits = logits + _products(users * self.gmf, decoder, items)  # g·(u∘q)
+            logits = logits + ((users * self.gmf) @ decoder.T).gather(1, places)  # g·(u∘q)
             u = self.user_projection(users)[:, None, :].expand(-1, items.shape[1], -1)
-            q = self.vector_dropout(self.title_projection(decoder))[items]  # [batch, k, read]
-            c = self.vector_dropout(self.content_projection(content))[items]
+            q = functional.embedding(places, self.vector_dropout(self.title_projection(decoder)))  # [batch, k, read]
+            c = functional.embedding(places, self.vector_dropout(self.content_projection(content)))
             read += [u, q, u * q, c]
         return logits if self.mlp is None else logits + self.mlp(torch.cat(read, dim=-1))[:, :, 0]
 

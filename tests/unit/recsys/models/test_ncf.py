@@ -59,12 +59,13 @@ def test_gmf_adds_a_weighted_product_of_the_two_vectors() -> None:
                 assert logits[user, place] == pytest.approx(2 * given.blend[user, place] + product, abs=1e-4)
 
 
-def test_gathering_vectors_and_multiplying_with_all_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projecting_all_titles_and_only_the_candidates_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     given, tables = pairs()
     network = fresh()
     torch.nn.init.ones_(network.gmf)
+    torch.nn.init.normal_(network.mlp[-1].weight)
     whole = model(network).logits(given, tables)
-    monkeypatch.setattr("recsys.models.ncf.GATHER_FROM", 0)
+    monkeypatch.setattr("recsys.models.ncf.FEW_TITLES", 0)
     assert np.allclose(whole, model(network).logits(given, tables), atol=1e-5)
 
 
