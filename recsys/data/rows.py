@@ -100,7 +100,8 @@ def gather(blocks: list[Block], per_unit: float, threads: int = 1) -> Rows:
         per_unit: microseconds per unit of numeric times.
         threads: that put them together.
     """
-    users, items = (_distinct([getattr(b, name).dictionary for b in blocks]) for name in ("users", "items"))
+    users, user_places = _distinct([block.users.dictionary for block in blocks])
+    items, item_places = _distinct([block.items.dictionary for block in blocks])
     n = sum(map(len, blocks))
     rows = Rows(
         users, items, np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32),
@@ -108,18 +109,21 @@ def gather(blocks: list[Block], per_unit: float, threads: int = 1) -> Rows:
         np.empty(n, np.int64), np.empty(n, np.int32), np.empty(0, np.int64),
     )  # fmt: skip
     with ThreadPoolExecutor(threads) as pool:
-        for _ in in_order(pool, lambda part: _fill(rows, *part, per_unit), _places(blocks), threads):
+        parts = _from_the_last(blocks, user_places, item_places)
+        for _ in in_order(pool, lambda part: _fill(rows, *part, per_unit), parts, threads):
             pass
     rows.order = _order(rows)
     return rows
 
 
-def _places(blocks: list[Block]) -> Iterator[tuple[int, Block]]:
-    """The blocks from the last on, each with the place of its first row."""
+def _from_the_last(
+    blocks: list[Block], user_places: list[Ints], item_places: list[Ints]
+) -> Iterator[tuple[int, Block, Ints, Ints]]:
+    """The blocks, each with the place of its first row and the places of its ids."""
     start = 0
     while blocks:
         block = blocks.pop()
-        yield start, block
+        yield start, block, user_places.pop(), item_places.pop()
         start += len(block)
 
 
@@ -144,16 +148,20 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
 
 
-def _distinct(dictionaries: list[pa.Array]) -> pa.Array:
-    ids = pc.unique(pa.chunked_array([d.cast(pa.string()) for d in dictionaries], pa.string()))
-    return ids.take(pc.sort_indices(ids))
+def _distinct(dictionaries: list[pa.Array]) -> tuple[pa.Array, list[Ints]]:
+    """The distinct ids of dictionaries, ascending, and the place there of every id of each. All go by once."""
+    together = pa.concat_arrays([d.cast(pa.string()) for d in dictionaries]).dictionary_encode()
+    order = pc.sort_indices(together.dictionary)
+    rank = np.empty(len(order), np.int32)
+    rank[np.asarray(order)] = np.arange(len(order), dtype=np.int32)
+    places = rank[np.asarray(together.indices)]
+    return together.dictionary.take(order), np.split(places, np.cumsum([len(d) for d in dictionaries])[:-1])
 
 
-def _fill(rows: Rows, start: int, block: Block, per_unit: float) -> None:
+def _fill(rows: Rows, start: int, block: Block, user_places: Ints, item_places: Ints, per_unit: float) -> None:
     at = slice(start, start + len(block))
-    for into, ids, known in ((rows.user, block.users, rows.users), (rows.item, block.items, rows.items)):
-        places = np.asarray(pc.index_in(ids.dictionary.cast(pa.string()), value_set=known), np.int32)
-        into[at] = places[np.asarray(ids.indices)]
+    rows.user[at] = user_places[np.asarray(block.users.indices)]
+    rows.item[at] = item_places[np.asarray(block.items.indices)]
     rows.rating[at] = block.ratings
     if rows.given is not None:
         rows.given[at] = True if block.given is None else block.given
