@@ -19,7 +19,7 @@ from typing import Any
 
 from recsys.config import ComputeConfig
 from recsys.devices import available_cores
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, MarqueeError
 
 OBJECT_STORE_BYTES = 128 << 20
 """What lies in the object store are messages and counts; tables go through files."""
@@ -136,13 +136,21 @@ def _start(ray: Any, compute: ComputeConfig) -> None:
     global _folder  # noqa: PLW0603
     _folder = Path(tempfile.mkdtemp(prefix="marquee-ray-"))  # sockets lie in it: their paths must be short
     threads = threads_per_worker(compute)
-    ray.init(
-        num_cpus=max(available_cores(), (compute.workers + _SPARE) * threads),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=str(_folder),
-        logging_level="error",
-        log_to_driver=False,
-    )
+    try:
+        ray.init(
+            num_cpus=max(available_cores(), (compute.workers + _SPARE) * threads),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(_folder),
+            logging_level="error",
+            log_to_driver=False,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        shutil.rmtree(_folder, ignore_errors=True)
+        raise MarqueeError(
+            f"Ray could not start a cluster on this machine ({' '.join(str(error).split())[:300]})",
+            where="[compute] engine",
+            remedy='see what it lacks (memory, a short temporary folder), or set engine = "local"',
+        ) from error
     atexit.register(disconnect)

@@ -11,7 +11,7 @@ import pytest
 
 from recsys.config import ComputeConfig
 from recsys.devices import available_cores
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import ConfigError, MarqueeError, TrainingError
 from recsys.tracker import NullTracker
 from recsys.two_stage_copies import Parts
 from tasks import engines
@@ -47,6 +47,15 @@ def test_ray_that_is_not_installed_is_said_with_the_way_out(monkeypatch: pytest.
 def test_a_cluster_that_is_not_there_is_said_at_once(address: str) -> None:
     with pytest.raises(ConfigError, match=r"\[compute\] ray_address: there is no Ray cluster at"):
         ray_cluster.connect(RAY.model_copy(update={"ray_address": address}))
+
+
+def test_a_cluster_that_does_not_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)  # Ray's sockets lie in it, and their paths may have 107 bytes
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(MarqueeError, match="Ray could not start a cluster"):
+        ray_cluster.connect(RAY)
+    assert not list(deep.iterdir())
 
 
 def test_threads_are_shared_between_workers() -> None:
