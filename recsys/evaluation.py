@@ -22,6 +22,7 @@ from recsys.data.ids import IdMap
 from recsys.errors import ArtefactError, TrainingError
 from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.metrics import cold_recall, largest_share_of_one_list, list_metrics, relevance, user_metrics
+from recsys.parallel import in_order
 from recsys.scoring import Scorer
 from recsys.topk import NO_ITEM, mask_seen, top_k
 
@@ -177,21 +178,22 @@ def _lists(
     scorer: Scorer, histories: Histories, k: int, block_size: int, candidates: Bools | None
 ) -> tuple[Ints, Ints, bool]:
     """Top-k of unseen candidates [n_users, k], top-RAW of all titles [n_users, RAW], and whether scores are finite."""
-    top = np.full((histories.n_users, k), NO_ITEM, np.int32)
-    raw = np.full((histories.n_users, RAW), NO_ITEM, np.int32)
-    all_finite = True
-    for start, block in histories.blocks(block_size):
+
+    def lists_of(block: Histories) -> tuple[Ints, Ints, bool]:
         scores = np.array(scorer.scores(block), dtype=np.float32)  # a copy: it is masked below
         finite = np.isfinite(scores)
-        if not finite.all():
-            all_finite = False
+        all_finite = bool(finite.all())
+        if not all_finite:
             scores[~finite] = -np.inf
-        raw[start : start + block.n_users] = top_k(scores, RAW)[0]
+        raw = top_k(scores, RAW)[0]
         if candidates is not None:
             scores[:, ~candidates] = -np.inf
         mask_seen(scores, block)
-        top[start : start + block.n_users] = top_k(scores, k)[0]
-    return top, raw, all_finite
+        return top_k(scores, k)[0], raw, all_finite
+
+    blocks = (block for _, block in histories.blocks(block_size))
+    tops, raws, finites = zip(*in_order(lists_of, blocks), strict=True)
+    return np.concatenate(tops), np.concatenate(raws), all(finites)
 
 
 def activity_groups(lengths: Longs, n_groups: int = 4) -> tuple[NDArray[np.int8], tuple[str, ...]]:

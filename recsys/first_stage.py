@@ -21,6 +21,8 @@ from recsys.errors import ArtefactError
 from recsys.families import family_of, load_scorer
 from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.pairs import ndcg_at_10
+from recsys.parallel import in_order
+from recsys.retrieval import users_per_block
 from recsys.scoring import Scorer
 from recsys.topk import top_k
 
@@ -229,19 +231,24 @@ class _Trial:
     @classmethod
     def of(cls, blend: Blend, histories: Histories, targets: Histories) -> _Trial:
         width = SEARCH_DEPTH * len(blend.towers)
-        found: dict[str, list[Floats]] = {name: [] for name in blend.towers}
-        wanted = []
-        for start, block in histories.blocks(BLOCK):
-            scored = blend.scored(block)
+
+        def part(block: tuple[int, Histories]) -> tuple[dict[str, Floats], Bools]:
+            start, users = block
+            scored = blend.scored(users)
             goals = np.zeros(scored.blend.shape, np.bool_)
-            rows = targets.select(slice(start, start + block.n_users))
+            rows = targets.select(slice(start, start + users.n_users))
             goals[rows.user_nums, rows.item_nums] = True
             shortlist = _shortlist(scored, ~blend.cold, width)
-            wanted.append(np.take_along_axis(goals, np.maximum(shortlist, 0), axis=1) & (shortlist >= 0))
-            for name, values in scored.zscores.items():
-                kept = np.take_along_axis(values, np.maximum(shortlist, 0), axis=1)
-                found[name].append(np.where(shortlist >= 0, kept, -1e3).astype(np.float32))
-        zscores = {name: np.concatenate(parts) for name, parts in found.items()}
+            there, places = shortlist >= 0, np.maximum(shortlist, 0)
+            kept = {
+                name: np.where(there, np.take_along_axis(values, places, axis=1), -1e3).astype(np.float32)
+                for name, values in scored.zscores.items()
+            }
+            return kept, np.take_along_axis(goals, places, axis=1) & there
+
+        blocks = histories.blocks(users_per_block(blend.n_items, BLOCK))
+        found, wanted = zip(*in_order(part, blocks), strict=True)
+        zscores = {name: np.concatenate([kept[name] for kept in found]) for name in blend.towers}
         return cls(zscores, np.concatenate(wanted), targets.lengths)
 
     def search(self, weights: dict[str, float]) -> dict[str, float]:

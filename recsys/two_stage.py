@@ -24,6 +24,8 @@ from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.models.ncf import Ncf, NcfSettings
 from recsys.ncf_training import SMALL, train_ncf
 from recsys.pairs import Lesson, Pairs, joined
+from recsys.parallel import in_order
+from recsys.retrieval import users_per_block
 from recsys.scoring import Scorer
 from recsys.title_statistics import TitleStatistics, cold_titles, title_statistics
 from recsys.tracker import Tracker
@@ -95,12 +97,17 @@ class TowerCopy:
 
     def standardiser(self, histories: Histories) -> Standardiser:
         """The standardiser of this copy's features, from a sample of users."""
+
+        def parts_of(block: tuple[int, Histories]) -> tuple[Floats, Ints, tuple[str, ...]]:
+            described = self.describe(block[1])
+            return described.features, described.items, described.names
+
         sample = histories.select(_spread(histories.lengths > 0, STANDARD_USERS))
-        parts = [self.describe(block) for _, block in sample.blocks(BLOCK)]
+        parts = list(in_order(parts_of, sample.blocks(users_per_block(self.blend.n_items, BLOCK))))
         if not parts:
             raise TrainingError("nobody has a history, so there is nothing to rank by")
-        raw, items = (np.concatenate(arrays) for arrays in zip(*((d.features, d.items) for d in parts), strict=True))
-        return Standardiser.fit(raw, items >= 0, parts[0].names)
+        features, items, names = zip(*parts, strict=True)
+        return Standardiser.fit(np.concatenate(features), np.concatenate(items) >= 0, names[0])
 
 
 @dataclass(frozen=True)
@@ -313,14 +320,17 @@ def resolve(config: NcfConfig, *, ordered: bool, n_users: int) -> NcfSettings:
 
 def lesson_of(copy: TowerCopy, standard: Standardiser, histories: Histories, targets: Histories) -> Lesson:
     """Pairs of users with what they wanted."""
-    pairs, wanted = [], []
-    for start, block in histories.blocks(BLOCK):
-        pairs.append(copy.describe(block).pairs(standard))
-        rows = targets.select(slice(start, start + block.n_users))
-        goals = np.zeros((block.n_users, targets.n_items), np.bool_)
+
+    def part(block: tuple[int, Histories]) -> tuple[Pairs, Bools]:
+        start, users = block
+        pairs = copy.describe(users).pairs(standard)
+        rows = targets.select(slice(start, start + users.n_users))
+        goals = np.zeros((users.n_users, targets.n_items), np.bool_)
         goals[rows.user_nums, rows.item_nums] = True
-        items = pairs[-1].items
-        wanted.append(np.take_along_axis(goals, np.maximum(items, 0), axis=1) & (items >= 0))
+        return pairs, np.take_along_axis(goals, np.maximum(pairs.items, 0), axis=1) & pairs.there
+
+    blocks = histories.blocks(users_per_block(copy.blend.n_items, BLOCK))
+    pairs, wanted = zip(*in_order(part, blocks), strict=True)
     return Lesson(joined(pairs), np.concatenate(wanted), targets.lengths)
 
 
