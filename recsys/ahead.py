@@ -1,14 +1,18 @@
-"""Makes what comes next while the present is worked on: a loader of batches beside the trainer."""
+"""What comes next is made while the present is worked on: by a thread beside a trainer, or by all of a pool."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Made = TypeVar("Made")
 
 _END = object()
 
@@ -50,3 +54,20 @@ def ahead(values: Iterable[T], depth: int = 2) -> Iterator[T]:
     finally:
         stopped.set()
         thread.join()
+
+
+def in_order(pool: Executor, work: Callable[[T], Made], given: Iterable[T], depth: int) -> Iterator[Made]:
+    """What ``work`` makes of each that is given, in order; ``depth`` of them are begun before they are asked for.
+
+    What ``work`` raises is raised here at its turn. When the consumer stops, what was not begun never is.
+    """
+    coming = iter(given)
+    running: deque[Future[Made]] = deque(pool.submit(work, one) for one in islice(coming, depth))
+    try:
+        while running:
+            made = running.popleft().result()
+            running.extend(pool.submit(work, one) for one in islice(coming, 1))
+            yield made
+    finally:
+        for future in running:
+            future.cancel()

@@ -22,7 +22,7 @@ from recsys.data.ids import IdMap
 from recsys.errors import ArtefactError, TrainingError
 from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.metrics import cold_recall, largest_share_of_one_list, list_metrics, relevance, user_metrics
-from recsys.parallel import in_order
+from recsys.parallel import on_all_threads
 from recsys.scoring import Scorer
 from recsys.topk import NO_ITEM, mask_seen, top_k
 
@@ -192,7 +192,7 @@ def _lists(
         return top_k(scores, k)[0], raw, all_finite
 
     blocks = (block for _, block in histories.blocks(block_size))
-    tops, raws, finites = zip(*in_order(lists_of, blocks), strict=True)
+    tops, raws, finites = zip(*on_all_threads(lists_of, blocks), strict=True)
     return np.concatenate(tops), np.concatenate(raws), all(finites)
 
 

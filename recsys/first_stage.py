@@ -21,7 +21,7 @@ from recsys.errors import ArtefactError
 from recsys.families import family_of, load_scorer
 from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.pairs import ndcg_at_10
-from recsys.parallel import in_order
+from recsys.parallel import on_all_threads
 from recsys.retrieval import users_per_block
 from recsys.scoring import Scorer
 from recsys.topk import top_k
@@ -247,7 +247,7 @@ class _Trial:
             return kept, np.take_along_axis(goals, places, axis=1) & there
 
         blocks = histories.blocks(users_per_block(blend.n_items, BLOCK))
-        found, wanted = zip(*in_order(part, blocks), strict=True)
+        found, wanted = zip(*on_all_threads(part, blocks), strict=True)
         zscores = {name: np.concatenate([kept[name] for kept in found]) for name in blend.towers}
         return cls(zscores, np.concatenate(wanted), targets.lengths)
 

@@ -6,19 +6,20 @@ core; a thread per block uses all of them, needs no waiting, and its bytes don't
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from recsys.ahead import in_order
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], blocks: Iterable[T], threads: int | None = None) -> Iterator[R]:
+def on_all_threads(work: Callable[[T], R], blocks: Iterable[T], threads: int | None = None) -> Iterator[R]:
     """``work`` of every block, in their order.
 
     Args:
@@ -29,18 +30,8 @@ def in_order(work: Callable[[T], R], blocks: Iterable[T], threads: int | None = 
     Raises:
         Exception: what ``work`` raised, at that block's turn.
     """
-    waiting: deque[Future[R]] = deque()
     with _single_threaded_products() as usual, ThreadPoolExecutor(threads or usual) as pool:
-        try:
-            for block in blocks:
-                waiting.append(pool.submit(work, block))
-                if len(waiting) > (threads or usual):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield from in_order(pool, work, blocks, threads or usual)
 
 
 @contextmanager

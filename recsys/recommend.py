@@ -20,7 +20,7 @@ from recsys.data.ids import IdMap
 from recsys.errors import PublicationError
 from recsys.fallback import Fallback
 from recsys.histories import Bools, Floats, Histories, Ints
-from recsys.parallel import in_order
+from recsys.parallel import on_all_threads
 from recsys.reasons import Reasons
 from recsys.retrieval import users_per_block
 from recsys.scoring import Scorer
@@ -99,7 +99,7 @@ def recommend(
             items, values = with_new_titles(scores, items, values, new & listable, int(n * new_share))
         return Lists(first, items, values, few, block)
 
-    return in_order(lists_of, histories.blocks(users_per_block(histories.n_items, block_size)), threads)
+    return on_all_threads(lists_of, histories.blocks(users_per_block(histories.n_items, block_size)), threads)
 
 
 def served_scores(scorer: Scorer, histories: Histories, fallback: Fallback, min_history: int) -> tuple[Floats, Bools]:

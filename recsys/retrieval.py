@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from recsys.histories import Bools, Floats, Histories, Ints
-from recsys.parallel import in_order
+from recsys.parallel import on_all_threads
 from recsys.topk import NO_ITEM, top_k
 
 CELLS = 6_000_000
@@ -60,4 +60,4 @@ def retrieve(
         found, values = top_k(scores, k)
         return start, np.where(found == NO_ITEM, NO_ITEM, numbers[found]).astype(np.int32), values
 
-    return in_order(block_of, range(0, len(users), size), threads)
+    return on_all_threads(block_of, range(0, len(users), size), threads)

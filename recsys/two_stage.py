@@ -24,7 +24,7 @@ from recsys.histories import Bools, Floats, Histories, Ints, Longs
 from recsys.models.ncf import Ncf, NcfSettings
 from recsys.ncf_training import SMALL, train_ncf
 from recsys.pairs import Lesson, Pairs, joined
-from recsys.parallel import in_order
+from recsys.parallel import on_all_threads
 from recsys.retrieval import users_per_block
 from recsys.scoring import Scorer
 from recsys.title_statistics import TitleStatistics, cold_titles, title_statistics
@@ -103,7 +103,7 @@ class TowerCopy:
             return described.features, described.items, described.names
 
         sample = histories.select(_spread(histories.lengths > 0, STANDARD_USERS))
-        parts = list(in_order(parts_of, sample.blocks(users_per_block(self.blend.n_items, BLOCK))))
+        parts = list(on_all_threads(parts_of, sample.blocks(users_per_block(self.blend.n_items, BLOCK))))
         if not parts:
             raise TrainingError("nobody has a history, so there is nothing to rank by")
         features, items, names = zip(*parts, strict=True)
@@ -330,7 +330,7 @@ def lesson_of(copy: TowerCopy, standard: Standardiser, histories: Histories, tar
         return pairs, np.take_along_axis(goals, np.maximum(pairs.items, 0), axis=1) & pairs.there
 
     blocks = histories.blocks(users_per_block(copy.blend.n_items, BLOCK))
-    pairs, wanted = zip(*in_order(part, blocks), strict=True)
+    pairs, wanted = zip(*on_all_threads(part, blocks), strict=True)
     return Lesson(joined(pairs), np.concatenate(wanted), targets.lengths)
 
 

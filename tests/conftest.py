@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("marquee", deadline=None)  # speed is measured by benchmarks: a busy machine fails no test
+settings.load_profile("marquee")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -29,7 +29,7 @@ from benchmarks.scale.rows import Row
 from recsys import columns
 from recsys.data.ids import IdMap
 from recsys.histories import Bools, Floats, Histories
-from recsys.parallel import in_order
+from recsys.parallel import on_all_threads
 from recsys.recommend import write_parts
 from recsys.retrieval import retrieve, users_per_block
 from recsys.topk import NO_ITEM
@@ -125,7 +125,7 @@ def _count(blocks: Iterator[tuple[int, Any, Any]]) -> int:
 
 def _products(users: Floats, titles: Floats, threads: int) -> None:
     size = users_per_block(len(titles), 128)
-    for _ in in_order(
+    for _ in on_all_threads(
         lambda start: (users[start : start + size] @ titles.T).shape, range(0, len(users), size), threads
     ):
         pass

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import columns
+from recsys.ahead import in_order
 from recsys.artefacts import link, open_parquet_writer
-from recsys.data.ahead import in_order
 from recsys.data.clean import is_clean, touched_users
 from recsys.errors import SourceError
 

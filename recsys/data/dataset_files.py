@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import columns as c
+from recsys.ahead import in_order
 from recsys.artefacts import open_parquet_writer
 from recsys.data import ratings_sql, titles_sql
-from recsys.data.ahead import in_order
 from recsys.data.fast_ratings import Fast, read_fast
 from recsys.data.ledger import CHUNKS_FILE, LEDGER_FILE, Earlier, chunks_writer, write_ledger
 from recsys.data.locate import find_lines

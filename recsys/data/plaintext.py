@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from recsys import columns as c
-from recsys.data.ahead import in_order
+from recsys.ahead import in_order
 from recsys.data.chunks import EndlessLineError, cut, digests, segments
 from recsys.data.rows import Block, Doubles
 from recsys.histories import Longs

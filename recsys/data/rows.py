@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as c
-from recsys.data.ahead import in_order
+from recsys.ahead import in_order
 from recsys.histories import Bools, Floats, Ints, Longs
 
 MOST_ROWS = 60_000_000

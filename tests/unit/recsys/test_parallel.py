@@ -4,7 +4,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from recsys.parallel import in_order
+from recsys.parallel import on_all_threads
 
 
 def test_results_come_in_order_from_several_threads():
@@ -14,7 +14,7 @@ def test_results_come_in_order_from_several_threads():
         meet.wait()  # two are at work at the same time, or this breaks
         return number * number
 
-    assert list(in_order(work, range(6), threads=2)) == [0, 1, 4, 9, 16, 25]
+    assert list(on_all_threads(work, range(6), threads=2)) == [0, 1, 4, 9, 16, 25]
 
 
 def test_blocks_are_taken_only_a_little_ahead():
@@ -25,7 +25,7 @@ def test_blocks_are_taken_only_a_little_ahead():
             taken.append(number)
             yield number
 
-    results = in_order(lambda number: number, blocks(), threads=2)
+    results = on_all_threads(lambda number: number, blocks(), threads=2)
     assert next(results) == 0
     assert len(taken) == 3
     results.close()
@@ -37,7 +37,7 @@ def test_a_failure_comes_at_its_turn():
             raise ValueError("one")
         return number
 
-    results = in_order(work, range(9), threads=2)
+    results = on_all_threads(work, range(9), threads=2)
     assert next(results) == 0
     with pytest.raises(ValueError, match="one"):
         next(results)
@@ -49,6 +49,6 @@ def blas_threads() -> list[int]:
 
 def test_products_have_one_thread_meanwhile_and_theirs_again_after():
     before, torch_before = blas_threads(), torch.get_num_threads()
-    seen = list(in_order(lambda _: (set(blas_threads()), torch.get_num_threads()), range(3)))
+    seen = list(on_all_threads(lambda _: (set(blas_threads()), torch.get_num_threads()), range(3)))
     assert seen == [({1}, 1)] * 3
     assert (blas_threads(), torch.get_num_threads()) == (before, torch_before)
