@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import task
 
 from recsys.artefacts import ArtefactRef, digest_of, read_manifest
 from recsys.bundle import SplitFacts, load_bundle
-from recsys.cooccurrence import counts
+from recsys.candidates import measure_bundle, measure_candidates
 from recsys.data.split import TEST, Split
-from recsys.evaluation import Evaluation, evaluate
+from recsys.devices import assign
+from recsys.evaluation import Evaluation
 from recsys.families import load_scorer
-from recsys.scoring import Scorer
 from recsys.selection import Decision
 from recsys.selection import decide as judge
 from recsys.title_groups import TitleGroups
-from tasks.events import EpochEnded, Note, emit
+from recsys.workers import ChildResult, run_in_child
+from tasks.events import EventTracker, Note, emit
 from tasks.recipe import recipe
 from tasks.refit import model_identity
 from tasks.registry import Champion, current_champion
 from tasks.run import Run, stage
 from tasks.trained import NCF, Trained
 
+T = TypeVar("T")
+
 KIND = "evaluation"
+STAGE = "evaluate"
 CHAMPION = "champion"
 
 
@@ -41,47 +45,43 @@ class NightDecision(Decision):
     """The champion's version that it was compared with."""
 
 
-@task(name="evaluate")
+@task(name=STAGE)
 def evaluate_candidates(run: Run, trained: Trained) -> ArtefactRef:
     """Measure every candidate on the test window: full ranking, nothing sampled, touched once.
 
     Raises:
         ArtefactError: a model is damaged, or of another split.
     """
-    with stage(run, "evaluate") as record:
+    with stage(run, STAGE) as record:
         parents = {name: ref.digest for name, ref in trained if ref is not None}
         configuration = evaluation_configuration(run)
         found = run.store.find(KIND, parents, configuration)
         record.reused = found is not None
         if found is None:
             work = run.home / "checkpoints" / KIND / digest_of(KIND, parents, configuration)
-            metrics = _measure_each(run, trained, work)
+            result = _in_child(run, measure_candidates, Path(trained.split.path), tuple(trained.fitted()), work)
+            record.peak_rss_bytes, metrics = result.peak_rss_bytes, result.value
             with run.store.create(KIND, parents, configuration) as (draft, found):
                 for name in metrics:
                     shutil.move(work / name, draft.path / name)
-                draft.summary["metrics"] = metrics
+                draft.summary.update(metrics=metrics, cost=result.cost)
                 draft.rows["users"] = len(Evaluation.load(draft.path / next(iter(metrics))).users)
             shutil.rmtree(work, ignore_errors=True)
         record.artefact, record.rows = found, read_manifest(found).rows["users"]
         return found
 
 
-def _measure_each(run: Run, trained: Trained, work: Path) -> dict[str, Mapping[str, float]]:
-    """Every candidate's figures; their evaluations lie in ``work``. What a killed run measured there is used."""
-    fitted = list(trained.fitted())
-    split: Split | None = None
-    metrics: dict[str, Mapping[str, float]] = {}
-    for name, family, folder in fitted:
-        place = work / name
-        if not place.is_dir():
-            split = split or Split.load(Path(trained.split.path))
-            unfinished = place.with_suffix(".tmp")
-            measured(run, load_scorer(family, folder), split).save(unfinished)
-            unfinished.rename(place)
-        metrics[name] = Evaluation.load(place).metrics
-        told = {f"{name}_ndcg_at_10": metrics[name]["ndcg_at_10"]}
-        emit(EpochEnded("evaluate", len(metrics), len(fitted), told))
-    return metrics
+def _in_child(run: Run, function: Callable[..., T], *args: object) -> ChildResult[T]:
+    """Measure in a process of its own."""
+    return run_in_child(
+        function,
+        *args,
+        users=run.config.gate.users,
+        name=STAGE,
+        threads=assign(1, device="cpu", threads=run.config.compute.threads)[0].threads,
+        tracker=EventTracker(STAGE),
+        log=run.folder / "logs" / f"{STAGE}.log",
+    )
 
 
 @task(name="decide")
@@ -113,11 +113,6 @@ def decide(run: Run, trained: Trained, evaluation: ArtefactRef) -> NightDecision
             promote=decision.outcome in {"promote", "first"},
             against=version.version if version else None,
         )
-
-
-def measured(run: Run, scorer: Scorer, split: Split) -> Evaluation:
-    """A model fitted on train and validation, on the test window."""
-    return evaluate(scorer, split.known(TEST), split.asked(TEST, run.config.gate.users), cold=counts(split.fit) == 0)
 
 
 def evaluation_configuration(run: Run) -> dict[str, Any]:
@@ -163,10 +158,10 @@ def _measure_champion(run: Run, split_ref: ArtefactRef, champion: Champion) -> E
             emit(Note("decide", _NOT_COMPARABLE))
             return None
         with run.store.create(KIND, parents, configuration) as (draft, found):
-            evaluation = measured(run, bundle.over(split.items), split)
-            evaluation.save(draft.path / CHAMPION)
-            draft.summary["metrics"] = {CHAMPION: evaluation.metrics}
-            draft.rows["users"] = len(evaluation.users)
+            place = draft.path / CHAMPION
+            result = _in_child(run, measure_bundle, Path(split_ref.path), Path(champion.bundle.path), place)
+            draft.summary.update(metrics={CHAMPION: result.value}, cost=result.cost)
+            draft.rows["users"] = len(Evaluation.load(place).users)
     return Evaluation.load(found.file(CHAMPION))
 
 

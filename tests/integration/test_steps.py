@@ -14,7 +14,6 @@ from recsys.errors import PublicationError
 from recsys.lock import hold
 from recsys.look import recommended, sample_users, similar_to
 from recsys.publish.files import FileSink
-from tasks import selection
 from tasks.baselines import fit_baselines
 from tasks.export import audit_and_publish, recommend
 from tasks.ingest import ingest
@@ -22,7 +21,7 @@ from tasks.manifest import write_run_manifest
 from tasks.refit import refit_winner
 from tasks.registry import close_night, current_champion, open_night, register_model
 from tasks.run import Run
-from tasks.selection import decide, evaluate_candidates, measured
+from tasks.selection import decide, evaluate_candidates
 from tasks.split import make_split
 from tasks.trained import Trained
 from tasks.validate import validate
@@ -156,29 +155,3 @@ def test_damaged_lists_are_not_published(first, home):
             )
     finally:
         path.write_bytes(original)
-
-
-def test_an_evaluation_that_was_cut_off_goes_on_with_what_is_left(tmp_path, monkeypatch):
-    base = {"source": SOURCE, "baselines": BaselinesConfig(models=("popularity", "ease", "order_ridge"))}
-    run = Run(
-        run_id="cut", run_date=date(2026, 11, 24), config=Config(home=tmp_path, **base), started_at=datetime.now(UTC)
-    )
-    split = make_split.fn(run, validate.fn(run, ingest.fn(run)))
-    trained = Trained(split=split, baselines=fit_baselines.fn(run, split))
-    asked = []
-
-    def counted(run, scorer, split):
-        asked.append(type(scorer).__name__)
-        if len(asked) == 3:
-            raise KeyboardInterrupt
-        return measured(run, scorer, split)
-
-    monkeypatch.setattr(selection, "measured", counted)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_candidates.fn(run, trained)
-    evaluation = evaluate_candidates.fn(run, trained)
-    models = len(trained.tuned())
-    assert len(asked) == models + 1, "what was measured before is not measured again"
-    assert asked[2] == asked[3]
-    assert len(read_manifest(evaluation).summary["metrics"]) == models
-    assert not list((tmp_path / "checkpoints" / "evaluation").glob("*"))
