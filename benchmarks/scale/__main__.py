@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [row for each in found for row in each.rows] + _recorded(names)
     if names:
         console.print(table(f"Scale, {asked.size}", [_cells(row) for row in rows], right=("figure", "bound")))
-        console.print(f"{time.monotonic() - began:,.0f} s; figures in {out}", markup=False)
+        console.print(f"{time.monotonic() - began:,.0f} s; figures in {out.parent}", markup=False)
     for failure in (each for each in found if each.error):
         console.print(f"{failure.part} FAILED: {failure.error}", markup=False)
     write_page(ROOT)

@@ -57,7 +57,8 @@ def keep_part(size: str, part: str, rows: Sequence[Row], seconds: float, error: 
 
 def keep_night(size: str, figures: Mapping[str, Any], folder: Path = FOLDER) -> None:
     """Write a night's profile."""
-    told = {"size": size, "made": made(command_line()), **rounded(dict(figures))}
+    command = f"python -m benchmarks.scale night --size {size}"  # the night is run by a child with paths of its own
+    told = {"size": size, "made": made(command), **rounded(dict(figures))}
     write_text(folder / f"night-{size}.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
