@@ -95,9 +95,10 @@ def library(*, local: bool) -> Any:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
-    if local and "ray" not in sys.modules:  # read when Ray is imported
+    if local:
         # Its own word for "this machine's address is 127.0.0.1".
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if local and "ray" not in sys.modules:  # read when Ray is imported
         # A token of this run's own: else Ray writes one into the user's home, for every cluster to come.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -109,6 +110,10 @@ def library(*, local: bool) -> Any:
             where="[compute] engine",
             remedy='install it with `pip install -c constraints.txt "marquee[ray]"`, or set engine = "local"',
         ) from None
+    if local:
+        from ray._private import ray_constants
+
+        ray_constants.ENABLE_RAY_CLUSTER = False  # read when Ray was imported, perhaps before we were asked
     return ray
 
 

@@ -52,7 +52,7 @@ def test_a_peak_of_our_own_between_two_looks_is_known_to_the_system() -> None:
         held = bytearray(before + 50 * MB)  # more than there ever was
         held[::4096] = b"x" * len(held[::4096])
         del held
-    assert seen.peak_bytes > memory_bytes() + before
+    assert seen.peak_bytes > before + 40 * MB
 
 
 def test_processor_time_counts_children_that_have_ended() -> None:
