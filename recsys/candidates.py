@@ -22,6 +22,20 @@ Fitted = tuple[str, str, Path]
 """(name, family, folder) of a model that was fitted on train and validation."""
 
 
+class Window:
+    """The test window, as every model meets it."""
+
+    def __init__(self, split_folder: Path, users: int) -> None:
+        self.split = Split.load(split_folder)
+        self.known: Histories = self.split.known(TEST)
+        self.targets: Histories = self.split.asked(TEST, users)
+        self.cold: Bools = counts(self.split.fit) == 0
+
+    def measure(self, scorer: Scorer) -> Evaluation:
+        """A model fitted on train and validation, on the test window."""
+        return evaluate(scorer, self.known, self.targets, cold=self.cold)
+
+
 def measure_candidates(
     split_folder: Path, fitted: Sequence[Fitted], folder: Path, *, users: int, tracker: Tracker
 ) -> dict[str, dict[str, float]]:
@@ -38,12 +52,12 @@ def measure_candidates(
     Returns:
         Metrics by model.
     """
-    window: _Window | None = None
+    window: Window | None = None
     metrics: dict[str, dict[str, float]] = {}
     for name, family, place in fitted:
         done = folder / name
         if not done.is_dir():
-            window = window or _Window(split_folder, users)
+            window = window or Window(split_folder, users)
             unfinished = done.with_suffix(".tmp")
             window.measure(load_scorer(family, place)).save(unfinished)
             unfinished.rename(done)
@@ -65,23 +79,9 @@ def measure_bundle(split_folder: Path, bundle: Path, folder: Path, *, users: int
     Returns:
         Its metrics.
     """
-    window = _Window(split_folder, users)
+    window = Window(split_folder, users)
     held = load_bundle(bundle, load_scorer=load_scorer, verified=False)
     evaluation = window.measure(held.over(window.split.items))
     evaluation.save(folder)
     tracker.epoch(1, 1, {"champion_ndcg_at_10": evaluation.metrics["ndcg_at_10"]})
     return dict(evaluation.metrics)
-
-
-class _Window:
-    """The test window, as every model meets it."""
-
-    def __init__(self, split_folder: Path, users: int) -> None:
-        self.split = Split.load(split_folder)
-        self.known: Histories = self.split.known(TEST)
-        self.targets: Histories = self.split.asked(TEST, users)
-        self.cold: Bools = counts(self.split.fit) == 0
-
-    def measure(self, scorer: Scorer) -> Evaluation:
-        """A model fitted on train and validation, on the test window."""
-        return evaluate(scorer, self.known, self.targets, cold=self.cold)

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from recsys.artefacts import write_text
-from recsys.cooccurrence import counts
+from recsys.candidates import Window
 from recsys.coverage import coverage, say_coverage
-from recsys.data.split import TEST, VALIDATION, Split
-from recsys.evaluation import evaluate
+from recsys.data.split import VALIDATION, Split
 from recsys.families import FAMILIES as SCORERS
 from recsys.families import load_scorer
 from recsys.plugins import resolve
@@ -104,11 +103,9 @@ def measure_model(
         ``metrics``, ``users`` (how many) and ``seconds`` (of scoring and ranking).
     """
     scorer = load_scorer(spec, model) if spec in SCORERS else resolve(spec).family.load(model)
-    split = Split.load(split_folder)
-    seconds: dict[str, float] = {}
-    known, targets, cold = split.known(TEST), split.asked(TEST, users), counts(split.fit) == 0
+    window, seconds = Window(split_folder, users), dict[str, float]()
     with _timed(seconds, "score"):
-        evaluation = evaluate(scorer, known, targets, cold=cold)
+        evaluation = window.measure(scorer)
     evaluation.save(folder)
     tracker.epoch(1, 1, {"ndcg_at_10": evaluation.metrics["ndcg_at_10"]})
     return {"metrics": dict(evaluation.metrics), "users": len(evaluation.users), "seconds": seconds["score"]}

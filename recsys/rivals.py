@@ -24,7 +24,7 @@ from recsys.coverage import coverage, say_coverage
 from recsys.data.split import VALIDATION, Split
 from recsys.errors import ConfigError, TrainingError
 from recsys.evaluation import evaluate
-from recsys.histories import Histories
+from recsys.histories import Histories, evenly_spaced
 from recsys.models.baselines import Ials, ItemKnn, Popularity, RecentPopularity
 from recsys.models.linear import Ease, EaseStatistics, OrderAwareRidge, RidgeStatistics
 from recsys.scoring import Scorer
@@ -47,7 +47,7 @@ TUNING_INTERACTIONS = 1_000_000
 the data."""
 DENSE_TITLES, DENSE_GROWTH = 4_000, 60
 """A dense model covers so many titles, or so many for every cube root of the liked interactions where those are more:
-what the cube of the titles costs then grows no faster than the data. More bring little: docs/benchmarks.md."""
+what the cube of the titles costs then grows no faster than the data. More bring little: decision 0010."""
 SPARSE_TITLES = 200_000
 """Titles of item-kNN: it has no dense matrix."""
 TRAININGS = 6
@@ -255,7 +255,7 @@ def tune(
         seed: of what is drawn.
     """
     kind = family(which) if isinstance(which, str) else which
-    measured = _spread(np.flatnonzero(targets.lengths > 0), TUNING_USERS)
+    measured = evenly_spaced(np.flatnonzero(targets.lengths > 0), TUNING_USERS)
     if not len(measured):
         return Tuned({}, {}, ())
     read, wanted = (histories if known is None else known).select(measured), targets.select(measured)
@@ -272,16 +272,9 @@ def tune(
     return Tuned(*best, tuple(tried))
 
 
-def _spread(users: np.ndarray[Any, np.dtype[np.int64]], most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """At most so many users, evenly spaced: no seed, and the same ones every time."""
-    if len(users) <= most:
-        return users
-    return users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
-
-
 def _sample(histories: Histories, most: int) -> Histories:
     users = np.arange(histories.n_users)
-    return histories if len(users) <= most else histories.select(_spread(users, most))
+    return histories if len(users) <= most else histories.select(evenly_spaced(users, most))
 
 
 def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int, tracker: Tracker) -> dict[str, Any]:
@@ -300,6 +293,7 @@ def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int
         ConfigError: a configured family does not exist.
     """
     known, targets = split.known(VALIDATION), split.targets(VALIDATION)
+    windows = {"train": split.train, "fit": split.fit}
     names = families_to_run(config, ordered=known.ordered)
     report: dict[str, Any] = {}
     seconds: dict[str, float] = {}
@@ -307,7 +301,7 @@ def fit_rivals(split: Split, folder: Path, config: BaselinesConfig, *, seed: int
         done = folder / name / _DONE
         if not done.exists():
             began = time.monotonic()
-            made = _fit_rival(name, split, known, targets, folder / name, config, seed)
+            made = _fit_rival(name, windows, known, targets, folder / name, config, seed)
             write_text(done, json.dumps({"report": made, "seconds": round(time.monotonic() - began, 2)}) + "\n")
         held = json.loads(done.read_text(encoding="utf-8"))
         report[name], seconds[name] = held["report"], held["seconds"]
@@ -331,14 +325,18 @@ def fit_rivals_of(
 
 
 def _fit_rival(
-    name: str, split: Split, known: Histories, targets: Histories, folder: Path, config: BaselinesConfig, seed: int
+    name: str,
+    windows: Mapping[str, Histories],
+    known: Histories,
+    targets: Histories,
+    folder: Path,
+    config: BaselinesConfig,
+    seed: int,
 ) -> dict[str, Any]:
-    """Tune a family and save its two copies; what ``baselines.json`` says of it."""
-    train = split.train
-    tuned = tune(name, train, targets, known=known, seed=seed)
+    """Tune a family and save a copy for each window; what ``baselines.json`` says of it."""
+    tuned = tune(name, windows["train"], targets, known=known, seed=seed)
     covered = None
-    for copy in ("train", "fit"):
-        histories = train if copy == "train" else split.fit
+    for copy, histories in windows.items():
         scorer = fit_family(name, tuned.params, histories, max_items=config.max_items, seed=seed)
         scorer.save(folder / copy)
         covered = coverage(scorer, histories)

@@ -20,7 +20,7 @@ from recsys.devices import Precision
 from recsys.errors import ArtefactError, TrainingError
 from recsys.features import Block, Standardiser, pair_features
 from recsys.first_stage import AUTOENCODER, BLOCK, CONTENT, Blend, fit_blend
-from recsys.histories import Bools, Floats, Histories, Ints, Longs
+from recsys.histories import Bools, Floats, Histories, Ints, evenly_spaced
 from recsys.models.ncf import Ncf, NcfSettings
 from recsys.ncf_training import SMALL, train_ncf
 from recsys.pairs import Lesson, Pairs, joined
@@ -76,7 +76,7 @@ class TowerCopy:
         space = vector_space(
             _encoder(blend.towers),
             _text(blend.towers),
-            histories.select(_spread(histories.lengths > 0, STANDARD_USERS)),
+            histories.select(evenly_spaced(np.flatnonzero(histories.lengths), STANDARD_USERS)),
             np.sqrt(np.expm1(statistics.log_popularity)),
             statistics.cold,
             reference,
@@ -102,7 +102,7 @@ class TowerCopy:
             described = self.describe(block[1])
             return described.features, described.items, described.names
 
-        sample = histories.select(_spread(histories.lengths > 0, STANDARD_USERS))
+        sample = histories.select(evenly_spaced(np.flatnonzero(histories.lengths), STANDARD_USERS))
         parts = list(on_all_threads(parts_of, sample.blocks(users_per_block(self.blend.n_items, BLOCK))))
         if not parts:
             raise TrainingError("nobody has a history, so there is nothing to rank by")
@@ -270,7 +270,7 @@ def train_two_stage(
     Raises:
         TrainingError: nobody has both a history and a target, or a loss is not finite.
     """
-    learners = _spread((histories.lengths > 0) & (targets.lengths > 0), LEARNERS)
+    learners = evenly_spaced(np.flatnonzero((histories.lengths > 0) & (targets.lengths > 0)), LEARNERS)
     if not len(learners):
         raise TrainingError(
             "no user has both a history and something liked in the window after",
@@ -374,12 +374,6 @@ def _encoder(towers: Mapping[str, Scorer]) -> Encoder | None:
 def _text(towers: Mapping[str, Scorer]) -> TextEncoder | None:
     tower = towers.get(CONTENT)
     return tower if isinstance(tower, TextEncoder) else None
-
-
-def _spread(whom: Bools, most: int) -> Longs:
-    """At most so many of the users, evenly spaced."""
-    users = np.flatnonzero(whom)
-    return users if len(users) <= most else users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
 
 
 _SPACE = tuple(field.name for field in fields(VectorSpace))

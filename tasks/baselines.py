@@ -17,13 +17,11 @@ from prefect import task
 
 from recsys.artefacts import ArtefactRef, digest_of, link, read_manifest, verify, write_text
 from recsys.data.split import VALIDATION, Split
-from recsys.devices import assign
 from recsys.plugins import NamedFamily
 from recsys.ring_runs import FIT, REPORT, TRAIN
 from recsys.ring_runs import fit_rival as run_rival
 from recsys.rivals import TRAININGS, fit_rivals_of
-from recsys.workers import run_in_child
-from tasks.events import EventTracker
+from tasks.children import in_child
 from tasks.run import Run, stage
 
 STAGE = "baselines"
@@ -45,16 +43,15 @@ def fit_baselines(run: Run, split: ArtefactRef) -> ArtefactRef:
         if found is None:
             verify(split)
             work = run.home / "checkpoints" / STAGE / digest_of(STAGE, parents, configuration)
-            result = run_in_child(
+            result = in_child(
+                run,
                 fit_rivals_of,
                 Path(split.path),
                 work,
                 run.config.baselines,
                 seed=seed,
+                stage=STAGE,
                 name=STAGE,
-                threads=assign(1, device="cpu", threads=run.config.compute.threads)[0].threads,
-                tracker=EventTracker(STAGE),
-                log=run.folder / "logs" / f"{STAGE}.log",
             )
             record.peak_rss_bytes = result.peak_rss_bytes
             with run.store.create(STAGE, parents, configuration, seed=seed) as (draft, found):
@@ -104,7 +101,8 @@ def fit_rival(run: Run, split: ArtefactRef, rival: NamedFamily, budget: int | No
         if found is None:
             verify(split)
             with run.store.create(RIVAL, parents, configuration, seed=config.seed) as (draft, found):
-                result = run_in_child(
+                result = in_child(
+                    run,
                     run_rival,
                     Path(split.path),
                     draft.path,
@@ -112,10 +110,8 @@ def fit_rival(run: Run, split: ArtefactRef, rival: NamedFamily, budget: int | No
                     budget=most,
                     max_items=config.baselines.max_items,
                     seed=config.seed,
+                    stage=name,
                     name=rival.name,
-                    threads=assign(1, device="cpu", threads=config.compute.threads)[0].threads,
-                    tracker=EventTracker(name),
-                    log=run.folder / "logs" / f"{name}.log",
                 )
                 record.peak_rss_bytes = result.peak_rss_bytes
                 draft.rows["interactions"] = read_manifest(split).rows["interactions"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys.artefacts import ArtefactRef, read_manifest, verify
-from recsys.devices import assign
 from recsys.ring_runs import measure_model
-from recsys.workers import run_in_child
-from tasks.events import EventTracker
+from tasks.children import in_child
 from tasks.run import Run, stage
 
 KIND = "evaluation"
@@ -43,17 +41,16 @@ def measure(run: Run, split: ArtefactRef, model: ArtefactRef, name: str, spec: s
             verify(split)
             verify(model)
             with run.store.create(KIND, parents, configuration) as (draft, found):
-                result = run_in_child(
+                result = in_child(
+                    run,
                     measure_model,
                     Path(split.path),
                     model.file(copy),
                     spec,
                     draft.path,
                     users=users,
+                    stage=f"{STAGE}-{name}",
                     name=name,
-                    threads=assign(1, device="cpu", threads=run.config.compute.threads)[0].threads,
-                    tracker=EventTracker(f"{STAGE}-{name}"),
-                    log=run.folder / "logs" / f"{STAGE}-{name}.log",
                 )
                 record.peak_rss_bytes = result.peak_rss_bytes
                 draft.rows["users"] = result.value["users"]

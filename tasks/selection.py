@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from prefect import task
 
@@ -13,21 +12,18 @@ from recsys.artefacts import ArtefactRef, digest_of, read_manifest
 from recsys.bundle import SplitFacts, load_bundle
 from recsys.candidates import measure_bundle, measure_candidates
 from recsys.data.split import TEST, Split
-from recsys.devices import assign
 from recsys.evaluation import Evaluation
 from recsys.families import load_scorer
 from recsys.selection import Decision
 from recsys.selection import decide as judge
 from recsys.title_groups import TitleGroups
-from recsys.workers import ChildResult, run_in_child
-from tasks.events import EventTracker, Note, emit
+from tasks.children import in_child
+from tasks.events import Note, emit
 from tasks.recipe import recipe
 from tasks.refit import model_identity
 from tasks.registry import Champion, current_champion
 from tasks.run import Run, stage
 from tasks.trained import NCF, Trained
-
-T = TypeVar("T")
 
 KIND = "evaluation"
 STAGE = "evaluate"
@@ -59,7 +55,16 @@ def evaluate_candidates(run: Run, trained: Trained) -> ArtefactRef:
         record.reused = found is not None
         if found is None:
             work = run.home / "checkpoints" / KIND / digest_of(KIND, parents, configuration)
-            result = _in_child(run, measure_candidates, Path(trained.split.path), tuple(trained.fitted()), work)
+            result = in_child(
+                run,
+                measure_candidates,
+                Path(trained.split.path),
+                tuple(trained.fitted()),
+                work,
+                users=run.config.gate.users,
+                stage=STAGE,
+                name=KIND,
+            )
             record.peak_rss_bytes, metrics = result.peak_rss_bytes, result.value
             with run.store.create(KIND, parents, configuration) as (draft, found):
                 for name in metrics:
@@ -69,19 +74,6 @@ def evaluate_candidates(run: Run, trained: Trained) -> ArtefactRef:
             shutil.rmtree(work, ignore_errors=True)
         record.artefact, record.rows = found, read_manifest(found).rows["users"]
         return found
-
-
-def _in_child(run: Run, function: Callable[..., T], *args: object) -> ChildResult[T]:
-    """Measure in a process of its own."""
-    return run_in_child(
-        function,
-        *args,
-        users=run.config.gate.users,
-        name=STAGE,
-        threads=assign(1, device="cpu", threads=run.config.compute.threads)[0].threads,
-        tracker=EventTracker(STAGE),
-        log=run.folder / "logs" / f"{STAGE}.log",
-    )
 
 
 @task(name="decide")
@@ -159,7 +151,16 @@ def _measure_champion(run: Run, split_ref: ArtefactRef, champion: Champion) -> E
             return None
         with run.store.create(KIND, parents, configuration) as (draft, found):
             place = draft.path / CHAMPION
-            result = _in_child(run, measure_bundle, Path(split_ref.path), Path(champion.bundle.path), place)
+            result = in_child(
+                run,
+                measure_bundle,
+                Path(split_ref.path),
+                Path(champion.bundle.path),
+                place,
+                users=run.config.gate.users,
+                stage="decide",
+                name=CHAMPION,
+            )
             draft.summary.update(metrics={CHAMPION: result.value}, cost=result.cost)
             draft.rows["users"] = len(Evaluation.load(place).users)
     return Evaluation.load(found.file(CHAMPION))

@@ -25,7 +25,7 @@ from recsys.artefacts import read_table, write_table
 from recsys.config import SplitStrategy
 from recsys.data.ids import MISSING, IdMap
 from recsys.errors import SourceError
-from recsys.histories import Bools, Histories, Longs
+from recsys.histories import Bools, Histories, Longs, evenly_spaced
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 UNORDERED: tuple[SplitStrategy, ...] = ("random", "strong-generalisation")
@@ -79,7 +79,7 @@ class Split:
         if len(users) <= most:
             return targets
         chosen = np.zeros(targets.n_users, np.bool_)
-        chosen[users[np.linspace(0, len(users) - 1, most).astype(np.int64)]] = True
+        chosen[evenly_spaced(users, most)] = True
         return targets.where(chosen[targets.user_nums])
 
     @property

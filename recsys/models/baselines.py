@@ -100,7 +100,7 @@ class ItemKnn:
         neighbours: int = 100,
         shrinkage: float = 10.0,
         tau: float | None = None,
-        max_items: int = 12_000,
+        max_items: int = 200_000,
     ) -> Self:
         """Count co-occurrences, a block of titles at a time, and keep the nearest."""
         liked = histories.positives()

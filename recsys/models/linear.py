@@ -39,7 +39,7 @@ class EaseStatistics:
     popularity: Floats
 
     @classmethod
-    def of(cls, histories: Histories, *, row_power: float = 0.0, max_items: int = 12_000) -> Self:
+    def of(cls, histories: Histories, *, row_power: float = 0.0, max_items: int = 8_000) -> Self:
         """Count co-occurrences of liked titles, each user's row scaled by n^-row_power."""
         liked = histories.positives()
         item_nums = covered_titles(liked, max_items)
@@ -70,7 +70,7 @@ class Ease:
         l2: float = 200.0,
         row_power: float = 0.0,
         tau: float | None = None,
-        max_items: int = 12_000,
+        max_items: int = 8_000,
     ) -> Self:
         """Fit on the liked titles.
 
@@ -144,7 +144,7 @@ class RidgeStatistics:
         window: int = 25,
         horizon: int = 20,
         decay: float = 0.9,
-        max_items: int = 12_000,
+        max_items: int = 8_000,
     ) -> Self:
         """Sum over places t: x is the last ``window`` titles weighted exp(-age/tau), y those of the next ``horizon``
         titles that were liked, weighted decay^(lag-1).
@@ -241,7 +241,7 @@ class OrderAwareRidge:
         window: int = 25,
         horizon: int = 20,
         decay: float = 0.9,
-        max_items: int = 12_000,
+        max_items: int = 8_000,
     ) -> Self:
         """Fit on what was watched, in its order (see :meth:`RidgeStatistics.of`)."""
         statistics = RidgeStatistics.of(

@@ -59,8 +59,7 @@ def train(
     ray_cluster.connect(compute)
     from tasks.engines import ray_training
 
-    run = ray_training.train_together if together else ray_training.train_alone
-    return run(compute, function, args, kwargs, name=name, tracker=tracker, log=log)
+    return ray_training.train(compute, function, args, kwargs, together=together, name=name, tracker=tracker, log=log)
 
 
 def write_lists(compute: ComputeConfig, listing: Listing, folder: Path, progress: Progress) -> ListCounts:

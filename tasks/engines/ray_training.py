@@ -32,23 +32,30 @@ MAX_FAILURES = 3
 _POLL_SECONDS = 0.2
 
 
-def train_together(
+def train(
     compute: ComputeConfig,
     function: Callable[..., Any],
     args: Sequence[object],
     kwargs: Mapping[str, Any],
     *,
+    together: bool,
     name: str,
     tracker: Tracker,
     log: Path,
 ) -> ChildResult[Any]:
-    """Run ``function`` on every rank of a group (Ray Train's TorchTrainer); the leader's value is the result.
+    """Run ``function`` on every rank of a group, or as a task of its own: see :func:`tasks.engines.train`.
 
     Raises:
-        MarqueeError: as a rank raised it: it would do so again.
-        TrainingError: workers were lost more than :data:`MAX_FAILURES` times.
+        MarqueeError: as a worker raised it: it would do so again.
+        TrainingError: workers were lost more than :data:`MAX_FAILURES` times, or it raised anything else.
     """
     order = _order(compute, function, args, kwargs, name)
+    work = _on_every_rank(compute, order, log) if together else _as_a_task(order)
+    return _heard(work, order["mailbox"], name, tracker, log)
+
+
+def _on_every_rank(compute: ComputeConfig, order: dict[str, Any], log: Path) -> Callable[[], Any]:
+    """Ray Train's TorchTrainer; the leader's value is the result."""
     trainer = ray.train.torch.TorchTrainer(
         _rank,
         train_loop_config=order,
@@ -58,34 +65,20 @@ def train_together(
             resources_per_worker={"CPU": order["threads"], **({"GPU": 1} if order["gpu"] else {})},
         ),
         run_config=ray.train.RunConfig(
-            name=name.replace(" ", "-"),
+            name=order["name"].replace(" ", "-"),
             storage_path=str((log.parent / "ray").resolve()),
             failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
-    return _heard(trainer.fit, order["mailbox"], name, tracker, log)
+    fit: Callable[[], Any] = trainer.fit
+    return fit
 
 
-def train_alone(
-    compute: ComputeConfig,
-    function: Callable[..., Any],
-    args: Sequence[object],
-    kwargs: Mapping[str, Any],
-    *,
-    name: str,
-    tracker: Tracker,
-    log: Path,
-) -> ChildResult[Any]:
-    """Run ``function`` as a task somewhere on the cluster, in a process of its own.
-
-    Raises:
-        MarqueeError: as the function raised it.
-        TrainingError: its process was lost more than :data:`MAX_FAILURES` times, or it raised anything else.
-    """
-    order = _order(compute, function, args, kwargs, name)
+def _as_a_task(order: dict[str, Any]) -> Callable[[], Any]:
+    """A task somewhere on the cluster, in a process of its own."""
     options = {"num_cpus": order["threads"], "num_gpus": int(order["gpu"]), "max_retries": MAX_FAILURES, "max_calls": 1}
     task = ray.remote(**options)(_task)
-    return _heard(lambda: ray.get(task.remote(order)), order["mailbox"], name, tracker, log)
+    return lambda: ray.get(task.remote(order))
 
 
 class _Mailbox:
