@@ -22,7 +22,6 @@ from recsys.families import load_scorer
 from recsys.histories import Bools, Floats, Histories
 from recsys.reasons import Reasons
 from recsys.recommend import ListCounts, Lists, recommend, unwatched, write_recommendations
-from recsys.topk import NO_ITEM
 
 Progress = Callable[[int], None]
 """Hears how many users are done."""
@@ -68,12 +67,13 @@ class Listing:
         """
         return write_recommendations(
             folder,
-            self._marking(self._lists(users), shown),
+            self._lists(users),
             self._reasons,
             self.users,
             self.bundle.items,
             model_version=self.model_version,
             run_date=self.run_date,
+            shown=shown,
             progress=progress,
         )
 
@@ -91,13 +91,6 @@ class Listing:
             block_size=self.export.block_size,
         )
         return (replace(block, first_user=first + block.first_user) for block in blocks)
-
-    @staticmethod
-    def _marking(blocks: Iterator[Lists], shown: Bools | None) -> Iterator[Lists]:
-        for block in blocks:
-            if shown is not None:
-                shown[block.items[block.items != NO_ITEM]] = True
-            yield block
 
     @cached_property
     def _fallback(self) -> Fallback:

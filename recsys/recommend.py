@@ -166,11 +166,24 @@ def write_recommendations(
     *,
     model_version: str,
     run_date: date,
+    shown: Bools | None = None,
     progress: Callable[[int], None] = lambda users_done: None,
 ) -> ListCounts:
-    """Write lists as ``part-*.parquet`` in the schema ``columns.RECOMMENDATIONS``."""
+    """Write lists as ``part-*.parquet`` in the schema ``columns.RECOMMENDATIONS``.
+
+    Args:
+        folder: made if need be.
+        lists: of users, in their order.
+        reasons: why a title is in a list.
+        users: ids by number.
+        items: ids by number.
+        model_version: a column.
+        run_date: a column.
+        shown: [n_items] is marked where a title is in a list.
+        progress: hears how many users are done.
+    """
     counts = {"users": 0, "rows": 0, "fallback_users": 0, "short_lists": 0}
-    shown = np.zeros(len(items), np.bool_)
+    shown = np.zeros(len(items), np.bool_) if shown is None else shown
 
     def tables() -> Iterator[pa.Table]:
         for block in lists:
